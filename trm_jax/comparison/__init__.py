@@ -1,0 +1,5 @@
+"""What `trm_jax.compare` is made of: event files → runs → groups of seeds → verdict → report.
+
+Each file imports only those before it: `wording`, `series`, `events`, `metrics`, `runs`, `groups`, `contests`, `criteria`,
+`plan`, `verdict`, `table`, `curves`, `plots`, `report`. Nothing here imports JAX or the rest of trm_jax, so that a comparison starts at once.
+"""

@@ -1,0 +1,158 @@
+"""The plan's success criteria: what validates the original dynamics, and what validates online learning."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from trm_jax.comparison.contests import (
+    ACCURACY_MARGIN,
+    EQUAL,
+    ONLINE,
+    ORIGINAL,
+    UNDECIDED,
+    Contest,
+    obstacle,
+)
+from trm_jax.comparison.groups import Group, estimate
+from trm_jax.comparison.series import Series
+from trm_jax.comparison.wording import number, percent, with_spread
+
+Q_HALT_ACCURACY = 0.8  # the plan's threshold for a Q-head that predicts correctness
+MIN_STEPS = 1.05  # mean ACT steps below this: stuck at one step
+MAX_STEPS_SHARE = 0.95  # mean ACT steps above this share of the maximum: stuck at the maximum
+STEPS_MOVEMENT = 0.5  # ACT steps between the lowest and the highest tenth of a run: less is not moving
+MOVEMENT_PARTS = 10
+MOVEMENT_NOISE = 4  # standard errors of one part's mean that a movement must exceed
+PLAN_MAX_STEPS = 16  # halt_max_steps of the plan, where a run does not say its own
+
+
+class Outcome(StrEnum):
+    PASS = "pass"
+    FAIL = "fail"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Criterion:
+    name: str
+    outcome: Outcome
+    evidence: str
+    threshold: str
+    reason: str = ""  # why it is undecided, or what to keep in mind
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Whether one mode does what it was built for: all criteria pass, or one fails, or it cannot be told."""
+
+    title: str
+    criteria: tuple[Criterion, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        outcomes = {criterion.outcome for criterion in self.criteria}
+        if Outcome.FAIL in outcomes:
+            return Outcome.FAIL
+        return Outcome.UNDECIDED if Outcome.UNDECIDED in outcomes else Outcome.PASS
+
+
+def validate_original(group: Group, accuracy: Contest) -> Validation:
+    """`accuracy` is the contest of final accuracies of this group against the online one."""
+    return Validation(
+        f"Original dynamics ({group.label})",
+        (q_halt_accuracy(group), steps_are_alive(group), _comparable(accuracy)),
+    )
+
+
+def validate_online(group: Group, accuracy: Contest, speed: Contest, held_out: Contest) -> Validation:
+    return Validation(
+        f"Online learning ({group.label})", tuple(_online_leads(contest) for contest in (speed, accuracy, held_out))
+    )
+
+
+def q_halt_accuracy(group: Group) -> Criterion:
+    """The Q-head predicts correctness: its final accuracy is above 80 %.
+
+    The threshold says nothing about a model that is hardly ever right: answering "wrong" always would pass it.
+    """
+    tag = "train/q_halt_accuracy"
+    name = "Q-head predicts correctness"
+    threshold = f"q_halt_accuracy above {percent(Q_HALT_ACCURACY)}"
+    final = group.final(tag)
+    evidence = f"{with_spread(final.mean, final.spread)} at the end" if final else ""
+    problem = obstacle(tag, group)
+    if problem:
+        return Criterion(name, Outcome.UNDECIDED, evidence, threshold, problem)
+    if final.mean + final.noise < Q_HALT_ACCURACY:
+        return Criterion(name, Outcome.FAIL, evidence, threshold)
+    if final.mean - final.noise < Q_HALT_ACCURACY:
+        return Criterion(name, Outcome.UNDECIDED, evidence, threshold, "closer to the threshold than its noise")
+    exact = "train/exact_accuracy"
+    if group.has(exact):
+        highest = max(tenths(run.series[exact])[0].max() for run in group.runs)
+        evidence += f"; exact accuracy up to {number(float(highest))}"
+        if highest < 1 - Q_HALT_ACCURACY:
+            reason = "the model is right so rarely that a Q-head that always says “wrong” would pass as well"
+            return Criterion(name, Outcome.UNDECIDED, evidence, threshold, reason)
+    return Criterion(name, Outcome.PASS, evidence, threshold)
+
+
+def steps_are_alive(group: Group) -> Criterion:
+    """The mean of ACT steps is stuck neither at 1 nor at the maximum, and moved during training."""
+    tag = "train/steps"
+    known = group.setting("arch.halt_max_steps")
+    highest = MAX_STEPS_SHARE * (known or PLAN_MAX_STEPS)
+    name = "ACT steps are alive"
+    threshold = (
+        f"final mean within {MIN_STEPS} … {number(highest)} (of {known or f'{PLAN_MAX_STEPS}, assumed'}), "
+        f"moved by {STEPS_MOVEMENT} or more"
+    )
+    final = group.final(tag)
+    problem = obstacle(tag, group)
+    if problem:
+        return Criterion(name, Outcome.UNDECIDED, f"mean {number(final.mean)}" if final else "", threshold, problem)
+
+    moved, error = (np.mean(column) for column in zip(*(movement(run.series[tag]) for run in group.runs), strict=True))
+    evidence = f"final mean {with_spread(final.mean, final.spread)}, moved by {number(float(moved))} during the run"
+    if final.mean + final.noise < MIN_STEPS:
+        return Criterion(name, Outcome.FAIL, evidence, threshold, "stuck at one step")
+    if final.mean - final.noise > highest:
+        return Criterion(name, Outcome.FAIL, evidence, threshold, "stuck at the maximum")
+    if moved < STEPS_MOVEMENT:
+        return Criterion(name, Outcome.FAIL, evidence, threshold, "does not move")
+    if not MIN_STEPS + final.noise < final.mean < highest - final.noise:
+        return Criterion(name, Outcome.UNDECIDED, evidence, threshold, "closer to a bound than its noise")
+    if moved < MOVEMENT_NOISE * error:
+        return Criterion(name, Outcome.UNDECIDED, evidence, threshold, "too noisy to tell movement from none")
+    return Criterion(name, Outcome.PASS, evidence, threshold)
+
+
+def tenths(series: Series) -> tuple[np.ndarray, np.ndarray]:
+    """Means of ten equal parts of a series (fewer, of a shorter one) and their standard errors."""
+    parts = np.array_split(series.values, min(MOVEMENT_PARTS, len(series)))
+    return np.array([part.mean() for part in parts]), np.array([part.std() / np.sqrt(len(part)) for part in parts])
+
+
+def movement(series: Series) -> tuple[float, float]:
+    """How far apart the lowest and the highest tenth lie, and the typical standard error of a tenth's mean."""
+    means, errors = tenths(series)
+    return float(means.max() - means.min()), float(np.median(errors))
+
+
+def _comparable(accuracy: Contest) -> Criterion:
+    """Final accuracy is at least comparable with online learning's: not below it by more than the margin."""
+    name = "Final accuracy at least comparable"
+    threshold = f"no more than {ACCURACY_MARGIN} below online learning's"
+    gap = accuracy.difference
+    outcome, reason = Outcome.UNDECIDED, accuracy.reason
+    if gap is not None and gap.value - gap.noise >= -ACCURACY_MARGIN:
+        outcome, reason = Outcome.PASS, ""
+    elif accuracy.leader == ONLINE:
+        outcome = Outcome.FAIL
+    return Criterion(name, outcome, accuracy.evidence, threshold, reason)
+
+
+def _online_leads(contest: Contest) -> Criterion:
+    outcome = {ONLINE: Outcome.PASS, UNDECIDED: Outcome.UNDECIDED, ORIGINAL: Outcome.FAIL, EQUAL: Outcome.FAIL}
+    return Criterion(contest.question, outcome[contest.leader], contest.evidence, contest.threshold, contest.reason)

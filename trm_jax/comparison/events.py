@@ -1,0 +1,186 @@
+"""TensorBoard event files of any producer (tensorboardX, torch.utils.tensorboard, TensorFlow) → series and texts.
+
+The files are read as what they are, length-prefixed protobuf records, because TensorBoard's own EventAccumulator takes
+five times as long. A file that ends in the middle of a record (a run that was killed, or is still going) gives all its whole
+records and a note; a value that is not finite is kept apart from the series.
+"""
+
+import mmap
+import struct
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.types_pb2 import (
+    DT_BFLOAT16,
+    DT_DOUBLE,
+    DT_FLOAT,
+    DT_HALF,
+    DT_INT32,
+    DT_INT64,
+    DT_STRING,
+)
+from tensorboard.util.tensor_util import make_ndarray
+
+from trm_jax.comparison.series import Series
+
+EVENT_FILES = "*events.out.tfevents.*"
+TEXT_SUFFIX = "/text_summary"  # what tensorboardX and torch append to the tag of a text
+NUMBERS = {DT_BFLOAT16, DT_DOUBLE, DT_FLOAT, DT_HALF, DT_INT32, DT_INT64}
+_LENGTH = struct.Struct("<Q")
+_HEADER_BYTES, _FOOTER_BYTES = 12, 4  # length and its checksum before a record, the record's checksum after it
+
+
+class RunError(ValueError):
+    """A run folder that cannot be compared; the message is one line that says why."""
+
+
+@dataclass
+class _Columns:
+    """The points of one tag in the order they were written; arrays of machine numbers, 24 bytes a point."""
+
+    steps: array = field(default_factory=lambda: array("q"))
+    values: array = field(default_factory=lambda: array("d"))
+    wall_s: array = field(default_factory=lambda: array("d"))
+
+
+@dataclass
+class _EventFile:
+    scalars: dict[str, _Columns] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    first_wall_s: float = np.inf
+    last_wall_s: float = -np.inf
+
+
+@dataclass(frozen=True)
+class Events:
+    """All event files of one run, restarts joined."""
+
+    series: dict[str, Series]
+    texts: dict[str, str]
+    sessions_s: list[tuple[float, float]]  # first and last wall time of each file, in order
+    notes: list[str]
+
+
+def find_event_files(folder: Path) -> list[Path]:
+    """The event files of one run: those in `folder`, or else those of the only folder below it that has some.
+
+    Raises:
+        RunError: there is no such folder, no event file, or more than one run below it.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{folder}: there is no such folder")
+    files = sorted(folder.glob(EVENT_FILES)) or sorted(folder.rglob(EVENT_FILES))
+    homes = sorted({str(file.parent) for file in files})
+    if not files:
+        raise RunError(f"{folder}: no event files ({EVENT_FILES}) in it or below it")
+    if len(homes) > 1:
+        raise RunError(f"{folder}: holds {len(homes)} runs; name them one by one: {' '.join(homes)}")
+    return files
+
+
+def read_events(folder: Path) -> Events:
+    """Reads all scalars and texts of the run in `folder`.
+
+    A restart repeats the steps since its last checkpoint: of every tag, the points of an earlier file from the later
+    file's first step on are dropped, as TensorBoard does it.
+
+    Raises:
+        RunError: see `find_event_files`.
+    """
+    notes: list[str] = []
+    files = []
+    for path in find_event_files(folder):
+        file, note = _read_file(path)
+        files.append(file)
+        notes += [note] if note else []
+    files = sorted((file for file in files if file.first_wall_s < np.inf), key=lambda file: file.first_wall_s)
+    tags = sorted({tag for file in files for tag in file.scalars})
+    return Events(
+        series={tag: _join([file.scalars[tag] for file in files if tag in file.scalars]) for tag in tags},
+        texts={tag: text for file in files for tag, text in file.texts.items()},
+        sessions_s=[(file.first_wall_s, file.last_wall_s) for file in files],
+        notes=notes,
+    )
+
+
+def _read_file(path: Path) -> tuple[_EventFile, str]:
+    """The whole records of one file, and a note on what is wrong with the rest ('' if nothing is)."""
+    file = _EventFile()
+    count = 0
+    try:
+        for count, event in enumerate(_records(path), start=1):  # noqa: B007 - the count is used after the loop
+            _add_event(file, event)
+    except (DecodeError, EOFError) as error:
+        return file, f"{path.name}: {error or 'a damaged record'}; the {count} records before it are used"
+    return file, "" if count else f"{path.name}: is empty"
+
+
+def _records(path: Path) -> Iterator[Event]:
+    """Raises EOFError where the last record is cut short, DecodeError where one is no event."""
+    size = path.stat().st_size
+    if not size:
+        return
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ) as data:
+        start = 0
+        while start < size:
+            body = start + _HEADER_BYTES
+            end = body + _LENGTH.unpack_from(data, start)[0] if body <= size else size
+            if end + _FOOTER_BYTES > size:
+                raise EOFError("ends within a record")
+            yield Event.FromString(data[body:end])
+            start = end + _FOOTER_BYTES
+
+
+def _add_event(file: _EventFile, event: Event) -> None:
+    wall_s = event.wall_time
+    file.first_wall_s = min(file.first_wall_s, wall_s)
+    file.last_wall_s = max(file.last_wall_s, wall_s)
+    for value in event.summary.value:
+        kind = value.WhichOneof("value")
+        if kind == "simple_value":
+            number = value.simple_value
+        elif kind == "tensor" and value.tensor.dtype == DT_STRING:
+            file.texts[value.tag.removesuffix(TEXT_SUFFIX)] = _text(value.tensor)
+            continue
+        elif kind == "tensor" and value.tensor.dtype in NUMBERS:
+            tensor = make_ndarray(value.tensor)
+            if tensor.size != 1:  # TensorFlow writes histograms as tensors too
+                continue
+            number = float(tensor.reshape(()))
+        else:
+            continue  # pictures, histograms, graphs
+        columns = file.scalars.get(value.tag)
+        if columns is None:
+            columns = file.scalars[value.tag] = _Columns()
+        columns.steps.append(event.step)
+        columns.values.append(number)
+        columns.wall_s.append(wall_s)
+
+
+def _text(tensor: TensorProto) -> str:
+    return b"\n".join(tensor.string_val).decode("utf-8", errors="replace")
+
+
+def _join(parts: list[_Columns]) -> Series:
+    """One series from the files of a run, the earliest first."""
+    arrays = [(np.array(part.steps), np.array(part.values), np.array(part.wall_s)) for part in parts]
+    for index, (later_steps, _, _) in enumerate(arrays[1:], start=1):
+        for earlier in range(index):
+            keep = arrays[earlier][0] < later_steps.min()
+            arrays[earlier] = tuple(column[keep] for column in arrays[earlier])
+    steps, values, wall_s = (np.concatenate(columns) for columns in zip(*arrays, strict=True))
+
+    # Within one file a step may stand twice; what was written last counts.
+    order = np.argsort(steps, kind="stable")
+    steps, values, wall_s = steps[order], values[order], wall_s[order]
+    last = np.append(steps[1:] != steps[:-1], True)
+    steps, values, wall_s = steps[last], values[last], wall_s[last]
+
+    finite = np.isfinite(values)
+    return Series(steps[finite], values[finite], wall_s[finite], bad_steps=steps[~finite])

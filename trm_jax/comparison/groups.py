@@ -1,0 +1,166 @@
+"""Runs of one configuration that differ in the seed only: their means, spreads and differences.
+
+Noise is a half-width: two values differ when they lie further apart than it. Between groups with several seeds it is the
+95 % interval of Student's t with pooled variance. One seed on each side cannot show the spread of seeds; there it is twice the
+slow wandering of both runs, and at least a floor.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from trm_jax.comparison.metrics import BY_TAG
+from trm_jax.comparison.runs import Run
+from trm_jax.comparison.series import MIN_FINAL_POINTS
+
+# 97.5 % quantiles of Student's t by degrees of freedom; beyond the table, the normal distribution's.
+T_QUANTILES = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+NORMAL_QUANTILE = 1.96
+MIN_WINDOW_FRACTION = 0.01  # curves are smoothed over this share of the shortest run, or more
+MIN_WINDOW_POINTS = 5  # … and over this many points of the run that logs most rarely
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One number of a group."""
+
+    mean: float
+    spread: float  # standard deviation across seeds or, with one seed, of its block means; NaN where there is none
+    seeds: int
+
+    @property
+    def noise(self) -> float:
+        """Half-width of the mean's 95 % interval; with one seed, twice its wandering."""
+        if self.seeds > 1:
+            return t_quantile(self.seeds - 1) * self.spread / np.sqrt(self.seeds)
+        return 0.0 if np.isnan(self.spread) else 2 * self.spread
+
+
+@dataclass(frozen=True)
+class Difference:
+    value: float
+    noise: float
+
+    @property
+    def is_clear(self) -> bool:
+        return abs(self.value) > self.noise
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """One configuration with all its seeds."""
+
+    label: str
+    runs: tuple[Run, ...]
+
+    @property
+    def mode(self) -> str:
+        return self.runs[0].mode
+
+    @property
+    def seeds(self) -> int:
+        return len(self.runs)
+
+    def setting(self, name: str) -> Any:
+        return self.runs[0].setting(name)
+
+    def has(self, tag: str) -> bool:
+        return all(tag in run.series and len(run.series[tag]) for run in self.runs)
+
+    def has_axis(self, axis: str) -> bool:
+        return all(axis in run.axes for run in self.runs)
+
+    def final(self, tag: str) -> Estimate | None:
+        """Mean over the last tenth of every run; None where a run has not logged the tag."""
+        if not self.has(tag):
+            return None
+        means, spreads = zip(*(run.series[tag].final_mean_and_spread() for run in self.runs), strict=True)
+        return estimate(means, spreads[0])
+
+    def best(self, tag: str, window_steps: float) -> Estimate | None:
+        """The best value of every run; of training metrics, that of the smoothed curve. None where there is no best."""
+        better = BY_TAG[tag].better
+        if not better or not self.has(tag):
+            return None
+        pick = np.max if better == "high" else np.min
+        width = 0.0 if BY_TAG[tag].is_evaluation else window_steps
+        return estimate([pick(run.series[tag].smoothed(width).values) for run in self.runs])
+
+    def reach(self, level: float, axis: str, window_steps: float) -> list[float | None]:
+        """Where on `axis` the smoothed train accuracy of each seed first stands at `level`; None for never."""
+        found = []
+        for run in self.runs:
+            step = run.series["train/accuracy"].smoothed(window_steps).first_reaches(level)
+            found.append(None if step is None else float(run.axes[axis](step)))
+        return found
+
+    def is_long_enough(self, tag: str) -> bool:
+        """Whether the last tenth of every run holds enough points of `tag` for a final value."""
+        return all(len(run.series[tag].final_values()) >= MIN_FINAL_POINTS for run in self.runs)
+
+    def until(self, epochs: float) -> "Group":
+        """The group as it was after so many epochs."""
+        cut = tuple(run.until(run.axes["epochs"].step_at(epochs)) for run in self.runs)
+        return replace(self, runs=cut)
+
+
+def t_quantile(degrees: int) -> float:
+    return T_QUANTILES[degrees - 1] if degrees <= len(T_QUANTILES) else NORMAL_QUANTILE
+
+
+def estimate(values: Iterable[float], spread_of_one: float = np.nan) -> Estimate:
+    """Mean and spread of one value per seed; `spread_of_one` is what a single seed says of its own spread."""
+    values = np.array(list(values), float)
+    spread = float(values.std(ddof=1)) if len(values) > 1 else spread_of_one
+    return Estimate(float(values.mean()), spread, len(values))
+
+
+def difference(a: Estimate, b: Estimate, floor: float) -> Difference:
+    """a − b with its noise; `floor` is the least noise that is believed of one seed against one seed."""
+    degrees = a.seeds + b.seeds - 2
+    if degrees == 0:
+        noise = max(floor, float(np.hypot(a.noise, b.noise)))
+    else:
+        pooled = sum((side.seeds - 1) * side.spread**2 for side in (a, b) if side.seeds > 1) / degrees
+        noise = t_quantile(degrees) * float(np.sqrt(pooled * (1 / a.seeds + 1 / b.seeds)))
+    return Difference(a.mean - b.mean, noise)
+
+
+def group_runs(runs: list[Run]) -> list[Group]:
+    """Groups the runs whose configurations are equal but for `train.seed`; a run without one stays alone."""
+    members: dict[str, list[Run]] = {}
+    for index, run in enumerate(runs):
+        members.setdefault(_key(run) or f"run {index}", []).append(run)
+    labels = [_shared_label([run.label for run in group]) for group in members.values()]
+    return [
+        Group(label if labels.count(label) == 1 else group[0].label, tuple(group))
+        for label, group in zip(labels, members.values(), strict=True)
+    ]
+
+
+def smoothing_window(groups: list[Group]) -> float:
+    """One window, in steps, for all runs: curves that are smoothed differently reach a level at different times."""
+    runs = [run for group in groups for run in group.runs]
+    spacings = [run.series["train/accuracy"].spacing_steps for run in runs if "train/accuracy" in run.series]
+    shortest = min(run.last_step for run in runs)
+    return max([MIN_WINDOW_FRACTION * shortest, *(MIN_WINDOW_POINTS * spacing for spacing in spacings)])
+
+
+def _key(run: Run) -> str | None:
+    if run.config is None:
+        return None
+    train = {field: value for field, value in run.config.get("train", {}).items() if field != "seed"}
+    return json.dumps({**run.config, "train": train}, sort_keys=True)
+
+
+def _shared_label(labels: list[str]) -> str:
+    """`o1` for o1_seed0 and o1_seed1."""
+    if len(labels) == 1:
+        return labels[0]
+    prefix = os.path.commonprefix(labels)
+    return re.sub(r"[-_. ]*seed[-_. ]*\d*$|[-_. ]+s?\d*$", "", prefix) or labels[0]

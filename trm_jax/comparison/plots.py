@@ -1,0 +1,105 @@
+"""The curves as PNG pictures: one per topic, and an overview of what the verdict rests on."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from trm_jax.comparison.curves import Chart, axis_of_cells, guides, style
+from trm_jax.comparison.groups import Group
+from trm_jax.comparison.metrics import AXES, TOPICS, Metric
+from trm_jax.comparison.wording import seeds
+
+PREFERRED_AXES = ("epochs", "samples", "updates", "hours")  # the first that all groups have is drawn
+OVERVIEW_TAGS = (
+    "train/accuracy",
+    "train/exact_accuracy",
+    "eval/pass@2",
+    "train/q_halt_accuracy",
+    "train/steps",
+    "train/encoder_collapse_ratio",
+)
+OVERVIEW_FILE = "overview.png"
+COLUMNS = 3
+INK, PALE = "#333333", "#dddddd"
+
+
+def save_pngs(folder: Path, groups: list[Group], charts: list[Chart], headline: str) -> list[Path]:
+    """Draws everything into `folder`; returns the files, the overview first."""
+    overview = [chart for tag in OVERVIEW_TAGS for chart in charts if chart.metric.tag == tag]
+    pages = [(folder / OVERVIEW_FILE, headline, overview or charts)]
+    for topic in TOPICS:
+        chosen = [chart for chart in charts if chart.metric.topic == topic]
+        if chosen:
+            name = topic.lower().replace(" ", "_").replace("-", "_")
+            pages.append((folder / f"{name}.png", topic, chosen))
+    for path, title, chosen in pages:
+        _figure(groups, chosen, title).savefig(path, dpi=110)
+    return [path for path, _, _ in pages]
+
+
+def drawn_axis(groups: list[Group]) -> str:
+    """The axis of the pictures: one that all groups have, if there is any."""
+    return next((axis for axis in PREFERRED_AXES if all(group.has_axis(axis) for group in groups)), "hours")
+
+
+def _figure(groups: list[Group], charts: list[Chart], title: str) -> Figure:
+    columns = min(COLUMNS, len(charts))
+    row_count = -(-len(charts) // columns)
+    figure = Figure(figsize=(max(4.6 * columns, 6.5), 3.1 * row_count + 1.0), facecolor="white", layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=15, fontweight="bold", color=INK)
+    axis = drawn_axis(groups)
+    grid = figure.subplots(row_count, columns, squeeze=False).ravel()
+    for axes, chart in zip(grid, charts, strict=False):
+        _draw(axes, groups, chart, axis)
+    for axes in grid[len(charts) :]:
+        axes.set_axis_off()
+    handles = [
+        Line2D([], [], color=style(i).colour, dashes=style(i).dash or (None, None), linewidth=2.2) for i in range(len(groups))
+    ]
+    labels = [f"{group.label} ({group.mode}, {seeds(group.seeds)})" for group in groups]
+    figure.legend(handles, labels, loc="outside lower left", ncols=min(4, len(groups)), frameon=False, fontsize=10)
+    return figure
+
+
+def _draw(axes: Axes, groups: list[Group], chart: Chart, axis: str) -> None:
+    for line in chart.lines:
+        x = axis_of_cells(groups[line.group], axis)
+        there = np.isfinite(line.mean)
+        if x is None or not there.any():
+            continue
+        look = style(line.group)
+        few = there.sum() < 20  # evaluations are points that deserve to be seen
+        axes.plot(
+            x[there],
+            line.mean[there],
+            color=look.colour,
+            dashes=look.dash or (None, None),
+            linewidth=1.8,
+            marker="o" if few else None,
+            markersize=4,
+        )
+        spread = np.nan_to_num(line.spread[there])
+        low, high = line.mean[there] - spread, line.mean[there] + spread
+        axes.fill_between(x[there], low, high, color=look.colour, alpha=0.15, linewidth=0)
+    for level in guides(chart.metric, groups):
+        axes.axhline(level, color=INK, linewidth=0.8, linestyle=(0, (1, 3)))
+    if chart.metric.log_scale and _is_positive(chart):
+        axes.set_yscale("log", nonpositive="clip")
+    _dress(axes, chart.metric, axis)
+
+
+def _is_positive(chart: Chart) -> bool:
+    return all((line.mean[np.isfinite(line.mean)] > 0).all() for line in chart.lines)
+
+
+def _dress(axes: Axes, metric: Metric, axis: str) -> None:
+    axes.set_title(metric.title, loc="left", fontsize=11, color=INK)
+    axes.set_xlabel(AXES[axis], fontsize=9, color=INK)
+    axes.grid(color=PALE, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8.5, color=PALE, labelcolor=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(PALE)

@@ -1,0 +1,142 @@
+"""All numbers of all groups, once as rows for people and once as plain values for summary.json."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trm_jax.comparison.criteria import movement, tenths
+from trm_jax.comparison.groups import Estimate, Group, estimate
+from trm_jax.comparison.metrics import AXES, LEVELS, METRICS
+from trm_jax.comparison.plan import preset, series_letter
+from trm_jax.comparison.wording import number, percent, with_spread
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    topic: str
+    name: str
+    cells: tuple[Cell, ...]  # one per group
+
+
+def rows(groups: list[Group], window_steps: float) -> list[Row]:
+    """Length of training, time to each level of train accuracy, then every metric that some group has logged."""
+    made = [Row("Length of training", title, tuple(_length(g, axis) for g in groups)) for axis, title in AXES.items()]
+    made += [
+        Row(f"To {percent(level)} train accuracy", title, tuple(_reach(g, level, axis, window_steps) for g in groups))
+        for level in LEVELS
+        for axis, title in AXES.items()
+    ]
+    for metric in METRICS:
+        if any(group.has(metric.tag) for group in groups):
+            cells = tuple(_metric(group, metric.tag, window_steps) for group in groups)
+            made.append(Row(metric.topic, metric.title, cells))
+        if metric.tag == "train/steps" and any(group.has(metric.tag) for group in groups):
+            made.append(Row(metric.topic, "mean ACT steps, last tenth − first", tuple(_trend(g) for g in groups)))
+            made.append(Row(metric.topic, "mean ACT steps, range of tenths", tuple(_range(g) for g in groups)))
+    return made
+
+
+def as_text(groups: list[Group], made: list[Row]) -> str:
+    """The rows in columns for a terminal."""
+    lines = [["", *(group.label for group in groups)]]
+    topic = None
+    for row in made:
+        if row.topic != topic:
+            topic = row.topic
+            lines.append([topic])
+        cells = [f"{cell.text} ({cell.note})" if cell.note else cell.text for cell in row.cells]
+        lines.append([f"  {row.name}", *cells])
+    widths = [max(len(line[column]) for line in lines if len(line) > column) for column in range(len(groups) + 1)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)).rstrip() for line in lines)
+
+
+def values(group: Group, window_steps: float) -> dict[str, Any]:
+    """Everything the table says of one group, as plain numbers; None where there is nothing to say."""
+    return {
+        "label": group.label,
+        "mode": group.mode,
+        "mode_is_inferred": group.runs[0].mode_is_inferred,
+        "series": series_letter(group),
+        "preset": preset(group),
+        "runs": [
+            {
+                "path": str(run.path),
+                "label": run.label,
+                "seed": run.setting("train.seed"),
+                "progress": run.progress,
+                "length": run.end | {"batches": run.last_step},
+                "missing_axes": run.missing_axes,
+                "notes": list(run.notes),
+            }
+            for run in group.runs
+        ],
+        "final": {m.tag: _plain(group.final(m.tag)) for m in METRICS if group.has(m.tag)},
+        "best": {m.tag: _plain(group.best(m.tag, window_steps)) for m in METRICS if group.has(m.tag) and m.better},
+        "reach": {
+            str(level): {axis: _reached(group, level, axis, window_steps) for axis in AXES if group.has_axis(axis)}
+            for level in LEVELS
+        },
+    }
+
+
+def _length(group: Group, axis: str) -> Cell:
+    if not group.has_axis(axis):
+        return Cell("unknown")
+    ends = estimate([run.end[axis] for run in group.runs])
+    return Cell(with_spread(ends.mean, ends.spread))
+
+
+def _reached(group: Group, level: float, axis: str, window_steps: float) -> list[float | None]:
+    return group.reach(level, axis, window_steps) if group.has("train/accuracy") else [None] * group.seeds
+
+
+def _reach(group: Group, level: float, axis: str, window_steps: float) -> Cell:
+    if not group.has_axis(axis):
+        return Cell("unknown")
+    if not group.has("train/accuracy"):
+        return Cell(NOTHING)
+    times = _reached(group, level, axis, window_steps)
+    there = [time for time in times if time is not None]
+    if not there:
+        return Cell("never")
+    mean = estimate(there)
+    note = "" if len(there) == len(times) else f"{len(there)} of {len(times)} seeds"
+    return Cell(with_spread(mean.mean, mean.spread), note)
+
+
+def _metric(group: Group, tag: str, window_steps: float) -> Cell:
+    final = group.final(tag)
+    if final is None:
+        return Cell(NOTHING)
+    best = group.best(tag, window_steps)
+    return Cell(with_spread(final.mean, final.spread), f"best {number(best.mean)}" if best else "")
+
+
+def _trend(group: Group) -> Cell:
+    if not group.has("train/steps"):
+        return Cell(NOTHING)
+    means = [tenths(run.series["train/steps"])[0] for run in group.runs]
+    return Cell(f"{np.mean([mean[-1] - mean[0] for mean in means]):+.2f}")
+
+
+def _range(group: Group) -> Cell:
+    if not group.has("train/steps"):
+        return Cell(NOTHING)
+    return Cell(number(float(np.mean([movement(run.series["train/steps"])[0] for run in group.runs]))))
+
+
+def _plain(value: Estimate | None) -> dict[str, float | int | None] | None:
+    """Strict JSON knows no NaN."""
+    if value is None:
+        return None
+    return {"mean": value.mean, "spread": value.spread if math.isfinite(value.spread) else None, "seeds": value.seeds}

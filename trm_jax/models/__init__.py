@@ -1,0 +1,1 @@
+"""The networks. They know no mesh, no file and no ConfigDict."""

@@ -1,0 +1,33 @@
+"""The encoder-based TRM: demonstrations → context → recursive decoder."""
+
+from typing import Any
+
+from flax import nnx
+
+from trm_jax.models.decoder import ArchConfig, Decoder
+from trm_jax.models.encoders import Encoder, EncoderConfig
+from trm_jax.models.layers import Buffer
+
+Tree = dict[str, Any]
+
+
+class ETRM(nnx.Module):
+    """Encoder and decoder of one canvas size.
+
+    Args:
+        arch, encoder: the config's sections.
+        seq_len: S, tokens of one grid canvas (side²).
+    """
+
+    def __init__(self, arch: ArchConfig, encoder: EncoderConfig, seq_len: int, rngs: nnx.Rngs):
+        self.encoder = Encoder(arch, encoder, rngs)
+        self.decoder = Decoder(arch, seq_len, rngs)
+
+
+def split(model: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:
+    """The static graph, the trained parameters and the fixed buffers, both nested dicts of arrays.
+
+    `flax.nnx.merge(graph, parameters, buffers)` puts the module together again.
+    """
+    graph, parameters, buffers = nnx.split(model, nnx.Param, Buffer)
+    return graph, nnx.to_pure_dict(parameters), nnx.to_pure_dict(buffers)
