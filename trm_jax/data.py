@@ -2,7 +2,7 @@
 
 B rows of the global batch, K = max_demos demonstration slots, S = side² tokens. Every row is a pure function
 of the seed and its number: a position in the data is one integer, `get_state()` and `set_state()` of the
-iterators resume exactly, and batches do not depend on the number P of processes, each of which makes its share.
+iterators resume exactly, and batches do not depend on the number P of processes, which make their share each.
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 
 import grain
-import jax
 import numpy as np
+from flax import struct
 
 from trm_jax.act import Batch
 from trm_jax.arc import augment, rows, sources, tasks
@@ -203,8 +203,7 @@ class _TrainBatches:
         return np.random.Generator(np.random.Philox(np.random.SeedSequence((self._seed, epoch, stream))))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class EvalBatch:
     """A batch and where its rows stand in the plan.
 

@@ -47,7 +47,7 @@ def solving_metrics(rows: RowLosses, q_halt: jax.Array, halted: jax.Array | None
         "q_halt_loss": mean_over(rows.q_halt, every),
         "accuracy": mean_over(rows.accuracy, rows.labelled),
         "exact_accuracy": mean_over(rows.correct, rows.labelled),
-        "q_halt_accuracy": mean_over((q_halt > 0) == rows.correct, rows.labelled),
+        "q_halt_accuracy": mean_over((q_halt >= 0) == rows.correct, rows.labelled),
     }
     if halted is not None:
         metrics["halted_accuracy"] = mean_over(rows.accuracy, rows.labelled & halted)

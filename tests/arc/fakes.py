@@ -24,7 +24,7 @@ def task(rng: np.random.Generator, task_id: str, demos: int = 3, queries: int = 
 
 def content(of: Task) -> dict[str, list[dict[str, Any]]]:
     """A task in ARC's JSON form; an unknown answer has no "output"."""
-    return {part: [_cells(pair) for pair in pairs] for part, pairs in (("train", of.demos), ("test", of.queries))}
+    return {"train": [_cells(pair) for pair in of.demos], "test": [_cells(pair) for pair in of.queries]}
 
 
 def _cells(of: Pair) -> dict[str, Any]:

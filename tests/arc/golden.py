@@ -17,7 +17,8 @@ def read(case: Case, name: str) -> Any:
 
 def puzzles(case: Case) -> dict[str, Task]:
     """The case's tasks by id."""
-    return {name: tasks.parse(name, content, case.name) for name, content in read(case, "puzzles.json").items()}
+    contents = read(case, "puzzles.json")
+    return {task_id: tasks.parse(task_id, content, case.name) for task_id, content in contents.items()}
 
 
 def canvas_side(tokens: int) -> int:

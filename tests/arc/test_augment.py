@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 
 import numpy as np
@@ -38,10 +39,10 @@ def test_a_bare_id_is_the_identity():
     np.testing.assert_array_equal(IDENTITY.apply(grid), grid)
 
 
-@pytest.mark.parametrize("name", ["a|||", "a|||t1", "a|||t8|||0123456789", "a|||t1|||01234", "a|||t1|||1023456789"])
-def test_a_malformed_name_is_refused(name):
-    with pytest.raises(ValueError):
-        augment.parse(name)
+@pytest.mark.parametrize("suffix", ["", "t1", "t8|||0123456789", "t1|||01234", "t1|||1023456789"])
+def test_a_malformed_name_is_refused(suffix):
+    with pytest.raises(ValueError, match=r"variant name|transform 8|permutation"):
+        augment.parse(f"007bbfb7|||{suffix}")
 
 
 def test_a_map_that_is_no_permutation_is_refused():
@@ -79,8 +80,9 @@ def test_golden_dihedral(case):
     recorded, tasks = golden.read(case, "dihedral.json"), golden.puzzles(case)
     assert list(augment.INVERSES) == recorded["inverse_table"]
     for entry in recorded["cases"]:
-        grid = tasks[entry["puzzle"]].demos[0].input  # `example` is train[0].input in all of them
-        assert entry["example"] == "train[0].input"
+        part, index, name = re.fullmatch(r"(train|test)\[(\d+)\]\.(input|output)", entry["example"]).groups()
+        task = tasks[entry["puzzle"]]
+        grid = getattr((task.demos if part == "train" else task.queries)[int(index)], name)
         for shown in entry["transforms"]:
             assert augment.dihedral(grid, shown["t"]).tolist() == shown["output"]
             assert augment.dihedral(grid, augment.INVERSES[shown["t"]]).tolist() == shown["inverse_of_input"]

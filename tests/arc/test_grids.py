@@ -113,8 +113,8 @@ def test_golden_tokens(case, kind):
 @pytest.mark.parity
 @pytest.mark.parametrize("case", golden.CASES, ids=str)
 def test_golden_crop(case):
-    tokens = case.arrays["crop/tokens"]
-    for canvas, shape, expected in zip(tokens, case.arrays["crop/shape"], case.arrays["crop/grid"], strict=True):
+    arrays = (case.arrays[f"crop/{name}"] for name in ("tokens", "shape", "grid"))
+    for canvas, shape, expected in zip(*arrays, strict=True):
         crop = grids.crop(canvas, golden.canvas_side(len(canvas)))
         if not shape.all():
             assert crop is None

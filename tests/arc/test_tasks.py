@@ -36,7 +36,7 @@ def changed(change):
         (changed(lambda c: c["train"][0].pop("output")), r"train\[0\]: has no output"),
         (changed(lambda c: c["test"][0].pop("input")), r"test\[0\]: has no input"),
         (changed(lambda c: c.update(test=[[[3]]])), r"test\[0\]: not of the form"),
-        (changed(lambda c: c["test"][0].update(input=[[0] * 31])), r"test\[0\].input: is 1x31, larger than 30x30"),
+        (changed(lambda c: c["test"][0].update(input=[[0] * 31])), r"test\[0\].input: is 1x31, larger than"),
         (changed(lambda c: c["train"][0].update(output=[[0], [0, 1]])), r"train\[0\].output: is ragged"),
         (changed(lambda c: c["train"][0].update(input=[[10]])), r"train\[0\].input: holds colour 10"),
     ],
@@ -89,6 +89,6 @@ def test_golden_conversion(case):
             for puzzle in group:
                 task_id, variant = augment.parse(puzzle["id"])
                 pairs = {"train": found[task_id].demos, "test": found[task_id].queries}[part]
-                hashes = [[grids.digest(variant.apply(g)) for g in (pair.input, pair.output)] for pair in pairs]
-                assert hashes == [list(pair) for pair in puzzle["pair_hashes"]]
-                assert puzzle["examples"] == len(pairs)
+                shown = [[variant.apply(pair.input), variant.apply(pair.output)] for pair in pairs]
+                assert [[*map(grids.digest, pair)] for pair in shown] == puzzle["pair_hashes"]
+                assert len(pairs) == puzzle["examples"]

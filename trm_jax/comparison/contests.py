@@ -107,7 +107,11 @@ def held_out(pair: Pair) -> Contest:
     tag = _held_out_tag(pair)
     if tag is None:
         missing = [group.label for group in pair.groups if not any(group.has(tag) for tag in HELD_OUT_TAGS)]
-        reason = f"no evaluation in {' and '.join(missing)}" if missing else "no evaluation metric that both logged"
+        reason = (
+            f"no evaluation in {' and '.join(missing)}"
+            if missing
+            else "no evaluation metric that both logged"
+        )
         return Contest(question, UNDECIDED, "", threshold, reason)
     values = [group.final(tag) for group in pair.groups]
     evidence = f"{BY_TAG[tag].title}: {_side_by_side(pair, values)}"
@@ -135,12 +139,18 @@ def speed(pair: Pair) -> Contest:
     if diverged:
         return Contest(question, UNDECIDED, "", threshold, f"{' and '.join(diverged)} diverged")
     if axis is None:
-        reasons = {run.missing_axes["epochs"] for g in pair.groups for run in g.runs if "epochs" in run.missing_axes}
-        return Contest(question, UNDECIDED, "", threshold, f"epochs are not known: {'; '.join(sorted(reasons))}")
+        reasons = {
+            run.missing_axes["epochs"] for g in pair.groups for run in g.runs if "epochs" in run.missing_axes
+        }
+        return Contest(
+            question, UNDECIDED, "", threshold, f"epochs are not known: {'; '.join(sorted(reasons))}"
+        )
 
     gaps = {level: gap for level in LEVELS if (gap := _speed_gap(pair, level, axis)) is not None}
     if not gaps:
-        return Contest(question, UNDECIDED, "", threshold, "there is no level that both left behind in their curves")
+        return Contest(
+            question, UNDECIDED, "", threshold, "there is no level that both left behind in their curves"
+        )
     decisive = max(gaps)
     evidence = f"to {percent(decisive)} accuracy: {_reached(pair, decisive, axis)}"
     leaders = {level: leader(gap, SPEED_MARGIN) for level, gap in gaps.items()}
@@ -148,7 +158,9 @@ def speed(pair: Pair) -> Contest:
     leaders = {level: {ORIGINAL: ONLINE, ONLINE: ORIGINAL}.get(who, who) for level, who in leaders.items()}
     if {ORIGINAL, ONLINE} <= set(leaders.values()):
         reason = "; ".join(f"{percent(level)}: {who} first" for level, who in leaders.items())
-        return Contest(question, UNDECIDED, evidence, threshold, f"the levels disagree ({reason})", gaps[decisive])
+        return Contest(
+            question, UNDECIDED, evidence, threshold, f"the levels disagree ({reason})", gaps[decisive]
+        )
     who = leaders[decisive]
     reason = "the difference is smaller than the noise" if who == UNDECIDED else ""
     return Contest(question, who, evidence, threshold, reason, gaps[decisive])
@@ -219,7 +231,9 @@ def _log_time_spread(group: Group, level: float, axis: str, window_steps: float)
     early = curve.first_reaches(level - ONE_SEED_FLOOR)
     late = curve.first_reaches(level + ONE_SEED_FLOOR) or run.last_step
     resolution = curve.spacing_steps / 2
-    x, low, high = run.axes[axis](np.array([step, min(early, step - resolution), max(late, step + resolution)]))
+    x, low, high = run.axes[axis](
+        np.array([step, min(early, step - resolution), max(late, step + resolution)])
+    )
     return float(np.log(high / max(low, x / 2)) / 4)
 
 

@@ -14,7 +14,7 @@ from trm_jax.comparison.contests import (
     Contest,
     obstacle,
 )
-from trm_jax.comparison.groups import Group, estimate
+from trm_jax.comparison.groups import Group
 from trm_jax.comparison.series import Series
 from trm_jax.comparison.wording import number, percent, with_spread
 
@@ -67,7 +67,8 @@ def validate_original(group: Group, accuracy: Contest) -> Validation:
 
 def validate_online(group: Group, accuracy: Contest, speed: Contest, held_out: Contest) -> Validation:
     return Validation(
-        f"Online learning ({group.label})", tuple(_online_leads(contest) for contest in (speed, accuracy, held_out))
+        f"Online learning ({group.label})",
+        tuple(_online_leads(contest) for contest in (speed, accuracy, held_out)),
     )
 
 
@@ -87,7 +88,9 @@ def q_halt_accuracy(group: Group) -> Criterion:
     if final.mean + final.noise < Q_HALT_ACCURACY:
         return Criterion(name, Outcome.FAIL, evidence, threshold)
     if final.mean - final.noise < Q_HALT_ACCURACY:
-        return Criterion(name, Outcome.UNDECIDED, evidence, threshold, "closer to the threshold than its noise")
+        return Criterion(
+            name, Outcome.UNDECIDED, evidence, threshold, "closer to the threshold than its noise"
+        )
     exact = "train/exact_accuracy"
     if group.has(exact):
         highest = max(tenths(run.series[exact])[0].max() for run in group.runs)
@@ -111,10 +114,16 @@ def steps_are_alive(group: Group) -> Criterion:
     final = group.final(tag)
     problem = obstacle(tag, group)
     if problem:
-        return Criterion(name, Outcome.UNDECIDED, f"mean {number(final.mean)}" if final else "", threshold, problem)
+        return Criterion(
+            name, Outcome.UNDECIDED, f"mean {number(final.mean)}" if final else "", threshold, problem
+        )
 
-    moved, error = (np.mean(column) for column in zip(*(movement(run.series[tag]) for run in group.runs), strict=True))
-    evidence = f"final mean {with_spread(final.mean, final.spread)}, moved by {number(float(moved))} during the run"
+    moved, error = (
+        np.mean(column) for column in zip(*(movement(run.series[tag]) for run in group.runs), strict=True)
+    )
+    evidence = (
+        f"final mean {with_spread(final.mean, final.spread)}, moved by {number(float(moved))} during the run"
+    )
     if final.mean + final.noise < MIN_STEPS:
         return Criterion(name, Outcome.FAIL, evidence, threshold, "stuck at one step")
     if final.mean - final.noise > highest:
@@ -131,7 +140,9 @@ def steps_are_alive(group: Group) -> Criterion:
 def tenths(series: Series) -> tuple[np.ndarray, np.ndarray]:
     """Means of ten equal parts of a series (fewer, of a shorter one) and their standard errors."""
     parts = np.array_split(series.values, min(MOVEMENT_PARTS, len(series)))
-    return np.array([part.mean() for part in parts]), np.array([part.std() / np.sqrt(len(part)) for part in parts])
+    return np.array([part.mean() for part in parts]), np.array(
+        [part.std() / np.sqrt(len(part)) for part in parts]
+    )
 
 
 def movement(series: Series) -> tuple[float, float]:
@@ -154,5 +165,12 @@ def _comparable(accuracy: Contest) -> Criterion:
 
 
 def _online_leads(contest: Contest) -> Criterion:
-    outcome = {ONLINE: Outcome.PASS, UNDECIDED: Outcome.UNDECIDED, ORIGINAL: Outcome.FAIL, EQUAL: Outcome.FAIL}
-    return Criterion(contest.question, outcome[contest.leader], contest.evidence, contest.threshold, contest.reason)
+    outcome = {
+        ONLINE: Outcome.PASS,
+        UNDECIDED: Outcome.UNDECIDED,
+        ORIGINAL: Outcome.FAIL,
+        EQUAL: Outcome.FAIL,
+    }
+    return Criterion(
+        contest.question, outcome[contest.leader], contest.evidence, contest.threshold, contest.reason
+    )

@@ -54,7 +54,11 @@ def guides(metric: Metric, groups: list[Group]) -> list[float]:
     if metric.tag == COLLAPSE_RATIO:
         return [1.0]
     if metric.tag == "train/steps":
-        highest = {group.setting("arch.halt_max_steps") or PLAN_MAX_STEPS for group in groups if group.has(metric.tag)}
+        highest = {
+            group.setting("arch.halt_max_steps") or PLAN_MAX_STEPS
+            for group in groups
+            if group.has(metric.tag)
+        }
         return [1.0, *(float(steps) for steps in sorted(highest))]
     return []
 
@@ -63,7 +67,9 @@ def charts(groups: list[Group]) -> list[Chart]:
     """One chart for every metric that some group has logged."""
     made = []
     for metric in METRICS:
-        lines = tuple(_line(index, group, metric.tag) for index, group in enumerate(groups) if group.has(metric.tag))
+        lines = tuple(
+            _line(index, group, metric.tag) for index, group in enumerate(groups) if group.has(metric.tag)
+        )
         if lines:
             made.append(Chart(metric, lines))
     return made

@@ -33,7 +33,10 @@ EVENT_FILES = "*events.out.tfevents.*"
 TEXT_SUFFIX = "/text_summary"  # what tensorboardX and torch append to the tag of a text
 NUMBERS = {DT_BFLOAT16, DT_DOUBLE, DT_FLOAT, DT_HALF, DT_INT32, DT_INT64}
 _LENGTH = struct.Struct("<Q")
-_HEADER_BYTES, _FOOTER_BYTES = 12, 4  # length and its checksum before a record, the record's checksum after it
+_HEADER_BYTES, _FOOTER_BYTES = (
+    12,
+    4,
+)  # length and its checksum before a record, the record's checksum after it
 
 
 class RunError(ValueError):

@@ -83,7 +83,9 @@ def derived(series: dict[str, Series]) -> dict[str, Series]:
     return series | {tag: values for tag, values in made.items() if len(values)}
 
 
-def _together(series: dict[str, Series], first: str, second: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+def _together(
+    series: dict[str, Series], first: str, second: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """The steps at which both tags were logged, and their values there; None where a tag is missing."""
     if first not in series or second not in series:
         return None

@@ -1,13 +1,21 @@
 """The experiment plan: its presets, its decision tree, and the commands of the next step.
 
-    O1 and L1  →  original better: O2, O3 (exploration)  →  E series with the best of the mode that won
-                  online better:   L2, L3 (ACT steps)    ↗
+O1 and L1  →  original better: O2, O3 (exploration)  →  E series with the best of the mode that won
+              online better:   L2, L3 (ACT steps)    ↗
 """
 
 import re
 from dataclasses import dataclass
 
-from trm_jax.comparison.contests import ACCURACY_MARGIN, MIN_PROGRESS, ONE_SEED_FLOOR, ONLINE, ORIGINAL, difference, leader
+from trm_jax.comparison.contests import (
+    ACCURACY_MARGIN,
+    MIN_PROGRESS,
+    ONE_SEED_FLOOR,
+    ONLINE,
+    ORIGINAL,
+    difference,
+    leader,
+)
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.runs import Run
 from trm_jax.comparison.wording import listed, number, percent
@@ -75,7 +83,9 @@ def series_letter(group: Group) -> str:
 def baseline(groups: list[Group], mode: str) -> Group | None:
     """The group that stands for a mode: its control of the plan, or else the first of its own series."""
     order = {ORIGINAL: "ORE", ONLINE: "LE"}[mode]
-    ours = sorted((group for group in groups if group.mode == mode), key=lambda g: order.index(series_letter(g)))
+    ours = sorted(
+        (group for group in groups if group.mode == mode), key=lambda g: order.index(series_letter(g))
+    )
     return next((group for group in ours if preset(group) == BASELINES[mode]), ours[0] if ours else None)
 
 
@@ -91,13 +101,18 @@ def next_step(answer: str, groups: list[Group]) -> NextStep:
     if missing:
         what = {ORIGINAL: "exploration", ONLINE: "more ACT steps"}[answer]
         names = listed([name.upper() for name in missing])
-        return NextStep(f"{_baseline_name(groups, answer)} won: explore {what} with {names}.", _launch_all(missing))
+        return NextStep(
+            f"{_baseline_name(groups, answer)} won: explore {what} with {names}.", _launch_all(missing)
+        )
     best = best_of(groups, answer)
     missing = [name for name in E_SERIES if name not in there]
     if missing:
         overrides = mode_overrides(best, answer)
         names = listed([name.upper() for name in missing])
-        return NextStep(f"{best.label} is the best of its mode: compare encoders under it with {names}.", _launch_all(missing, overrides))
+        return NextStep(
+            f"{best.label} is the best of its mode: compare encoders under it with {names}.",
+            _launch_all(missing, overrides),
+        )
     return _finished(groups)
 
 
@@ -105,10 +120,17 @@ def best_of(groups: list[Group], mode: str) -> Group:
     """The mode's baseline, or the group of the mode that beats it most clearly in final train accuracy."""
     best = base = baseline(groups, mode)
     for group in groups:
-        if group.mode != mode or series_letter(group) == "E" or not all(g.has("train/accuracy") for g in (group, base)):
+        if (
+            group.mode != mode
+            or series_letter(group) == "E"
+            or not all(g.has("train/accuracy") for g in (group, base))
+        ):
             continue
         ours, theirs, top = (g.final("train/accuracy") for g in (group, base, best))
-        if leader(difference(ours, theirs, ONE_SEED_FLOOR), ACCURACY_MARGIN) == ORIGINAL and ours.mean > top.mean:
+        if (
+            leader(difference(ours, theirs, ONE_SEED_FLOOR), ACCURACY_MARGIN) == ORIGINAL
+            and ours.mean > top.mean
+        ):
             best = group
     return best
 
@@ -167,7 +189,9 @@ def _cheaper(pair: list[Group]) -> str:
         return ""
     hours = {group.label: _mean_end(group.runs, "hours") for group in pair}
     label = min(hours, key=hours.get)
-    return f", {label} ({' against '.join(f'{number(hours[name])} h' for name in sorted(hours, key=hours.get))})"
+    return (
+        f", {label} ({' against '.join(f'{number(hours[name])} h' for name in sorted(hours, key=hours.get))})"
+    )
 
 
 def _mean_end(runs: tuple[Run, ...], axis: str) -> float:
@@ -180,5 +204,7 @@ def _finished(groups: list[Group]) -> NextStep:
         for group in groups
         if series_letter(group) == "E" and group.has("train/accuracy")
     }
-    ranking = ", ".join(f"{label} {number(scores[label])}" for label in sorted(scores, key=scores.get, reverse=True))
+    ranking = ", ".join(
+        f"{label} {number(scores[label])}" for label in sorted(scores, key=scores.get, reverse=True)
+    )
     return NextStep(f"The plan is done. Encoders by final train accuracy: {ranking or 'not logged'}.")

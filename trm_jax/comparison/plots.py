@@ -48,7 +48,9 @@ def drawn_axis(groups: list[Group]) -> str:
 def _figure(groups: list[Group], charts: list[Chart], title: str) -> Figure:
     columns = min(COLUMNS, len(charts))
     row_count = -(-len(charts) // columns)
-    figure = Figure(figsize=(max(4.6 * columns, 6.5), 3.1 * row_count + 1.0), facecolor="white", layout="constrained")
+    figure = Figure(
+        figsize=(max(4.6 * columns, 6.5), 3.1 * row_count + 1.0), facecolor="white", layout="constrained"
+    )
     figure.suptitle(title, x=0.01, ha="left", fontsize=15, fontweight="bold", color=INK)
     axis = drawn_axis(groups)
     grid = figure.subplots(row_count, columns, squeeze=False).ravel()
@@ -57,10 +59,13 @@ def _figure(groups: list[Group], charts: list[Chart], title: str) -> Figure:
     for axes in grid[len(charts) :]:
         axes.set_axis_off()
     handles = [
-        Line2D([], [], color=style(i).colour, dashes=style(i).dash or (None, None), linewidth=2.2) for i in range(len(groups))
+        Line2D([], [], color=style(i).colour, dashes=style(i).dash or (None, None), linewidth=2.2)
+        for i in range(len(groups))
     ]
     labels = [f"{group.label} ({group.mode}, {seeds(group.seeds)})" for group in groups]
-    figure.legend(handles, labels, loc="outside lower left", ncols=min(4, len(groups)), frameon=False, fontsize=10)
+    figure.legend(
+        handles, labels, loc="outside lower left", ncols=min(4, len(groups)), frameon=False, fontsize=10
+    )
     return figure
 
 

@@ -85,7 +85,9 @@ def load_run(path: Path, label: str) -> Run:
     known = [tag for tag in events.series if tag in BY_TAG]
     if not known:
         seen = ", ".join(sorted(events.series)[:4]) or "none"
-        raise RunError(f"{path}: no known scalar tag (found: {seen}); expected train/accuracy, eval/pass@2, …")
+        raise RunError(
+            f"{path}: no known scalar tag (found: {seen}); expected train/accuracy, eval/pass@2, …"
+        )
     notes = list(events.notes)
     notes += [
         f"{tag}: {len(events.series[tag].bad_steps)} of its points are not finite and left out"
@@ -104,7 +106,9 @@ def load_run(path: Path, label: str) -> Run:
         mode=mode or inferred,
         mode_is_inferred=mode is None,
         config=config,
-        series=derived({tag: series for tag, series in events.series.items() if len(series) or len(series.bad_steps)}),
+        series=derived(
+            {tag: series for tag, series in events.series.items() if len(series) or len(series.bad_steps)}
+        ),
         axes=axes,
         missing_axes=missing,
         notes=tuple(notes),
@@ -130,9 +134,13 @@ def _load_config(path: Path, events: Events, notes: list[str]) -> dict[str, Any]
     else:
         return None
     try:
-        config = json.loads(text[text.find("{") : text.rfind("}") + 1])  # the text may stand in a Markdown code block
+        config = json.loads(
+            text[text.find("{") : text.rfind("}") + 1]
+        )  # the text may stand in a Markdown code block
     except json.JSONDecodeError as error:
-        notes.append(f"{source}: not the JSON of a configuration ({error}); the run is treated as having none")
+        notes.append(
+            f"{source}: not the JSON of a configuration ({error}); the run is treated as having none"
+        )
         return None
     return config
 

@@ -22,7 +22,9 @@ class Series:
 
     steps: np.ndarray  # (N,) batches done, strictly increasing
     values: np.ndarray  # (N,) float64
-    wall_s: np.ndarray = field(default_factory=_no_points)  # (N,) seconds since 1970; empty for derived series
+    wall_s: np.ndarray = field(
+        default_factory=_no_points
+    )  # (N,) seconds since 1970; empty for derived series
     bad_steps: np.ndarray = field(default_factory=_no_points)  # steps of the values that are not finite
 
     def __len__(self) -> int:

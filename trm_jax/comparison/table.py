@@ -8,11 +8,24 @@ import numpy as np
 
 from trm_jax.comparison.criteria import movement, tenths
 from trm_jax.comparison.groups import Estimate, Group, estimate
-from trm_jax.comparison.metrics import AXES, LEVELS, METRICS
+from trm_jax.comparison.metrics import AXES, COLLAPSE_RATIO, GRADIENT_SHARE, LEVELS, METRICS
 from trm_jax.comparison.plan import preset, series_letter
 from trm_jax.comparison.wording import number, percent, with_spread
 
 NOTHING = "–"
+KEY_AXES = ("epochs", "hours")
+KEY_TAGS = (
+    "train/accuracy",
+    "train/exact_accuracy",
+    "eval/pass@2",
+    "eval/exact_accuracy",
+    "eval/accuracy",
+    "train/q_halt_accuracy",
+    "train/steps",
+    COLLAPSE_RATIO,
+    GRADIENT_SHARE,
+    "perf/samples_per_s",
+)
 
 
 @dataclass(frozen=True)
@@ -26,23 +39,30 @@ class Row:
     topic: str
     name: str
     cells: tuple[Cell, ...]  # one per group
+    is_key: bool = False  # stands in the short table
 
 
 def rows(groups: list[Group], window_steps: float) -> list[Row]:
     """Length of training, time to each level of train accuracy, then every metric that some group has logged."""
-    made = [Row("Length of training", title, tuple(_length(g, axis) for g in groups)) for axis, title in AXES.items()]
-    made += [
-        Row(f"To {percent(level)} train accuracy", title, tuple(_reach(g, level, axis, window_steps) for g in groups))
-        for level in LEVELS
+    made = [
+        Row("Length of training", title, tuple(_length(group, axis) for group in groups), axis in KEY_AXES)
         for axis, title in AXES.items()
     ]
+    for level in LEVELS:
+        for axis, title in AXES.items():
+            cells = tuple(_reach(group, level, axis, window_steps) for group in groups)
+            made.append(Row(f"To {percent(level)} train accuracy", title, cells, axis in KEY_AXES))
     for metric in METRICS:
         if any(group.has(metric.tag) for group in groups):
             cells = tuple(_metric(group, metric.tag, window_steps) for group in groups)
-            made.append(Row(metric.topic, metric.title, cells))
+            made.append(Row(metric.topic, metric.title, cells, metric.tag in KEY_TAGS))
         if metric.tag == "train/steps" and any(group.has(metric.tag) for group in groups):
-            made.append(Row(metric.topic, "mean ACT steps, last tenth − first", tuple(_trend(g) for g in groups)))
-            made.append(Row(metric.topic, "mean ACT steps, range of tenths", tuple(_range(g) for g in groups)))
+            made.append(
+                Row(metric.topic, "mean ACT steps, last tenth − first", tuple(_trend(g) for g in groups))
+            )
+            made.append(
+                Row(metric.topic, "mean ACT steps, range of tenths", tuple(_range(g) for g in groups))
+            )
     return made
 
 
@@ -56,8 +76,13 @@ def as_text(groups: list[Group], made: list[Row]) -> str:
             lines.append([topic])
         cells = [f"{cell.text} ({cell.note})" if cell.note else cell.text for cell in row.cells]
         lines.append([f"  {row.name}", *cells])
-    widths = [max(len(line[column]) for line in lines if len(line) > column) for column in range(len(groups) + 1)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)).rstrip() for line in lines)
+    widths = [
+        max(len(line[column]) for line in lines if len(line) > column) for column in range(len(groups) + 1)
+    ]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)).rstrip()
+        for line in lines
+    )
 
 
 def values(group: Group, window_steps: float) -> dict[str, Any]:
@@ -81,9 +106,13 @@ def values(group: Group, window_steps: float) -> dict[str, Any]:
             for run in group.runs
         ],
         "final": {m.tag: _plain(group.final(m.tag)) for m in METRICS if group.has(m.tag)},
-        "best": {m.tag: _plain(group.best(m.tag, window_steps)) for m in METRICS if group.has(m.tag) and m.better},
+        "best": {
+            m.tag: _plain(group.best(m.tag, window_steps)) for m in METRICS if group.has(m.tag) and m.better
+        },
         "reach": {
-            str(level): {axis: _reached(group, level, axis, window_steps) for axis in AXES if group.has_axis(axis)}
+            str(level): {
+                axis: _reached(group, level, axis, window_steps) for axis in AXES if group.has_axis(axis)
+            }
             for level in LEVELS
         },
     }
@@ -139,4 +168,8 @@ def _plain(value: Estimate | None) -> dict[str, float | int | None] | None:
     """Strict JSON knows no NaN."""
     if value is None:
         return None
-    return {"mean": value.mean, "spread": value.spread if math.isfinite(value.spread) else None, "seeds": value.seeds}
+    return {
+        "mean": value.mean,
+        "spread": value.spread if math.isfinite(value.spread) else None,
+        "seeds": value.seeds,
+    }

@@ -22,7 +22,13 @@ DECIDING_AXIS = (
     "dynamics take a row of a batch only when one of theirs has halted. The other axes stand beside it for that reason."
 )
 # Settings in which the two baselines differ by design, or which do not change what is learnt.
-EXPECTED_DIFFERENCES = ("mode.", "arch.halt_exploration_prob", "train.seed", "train.log_every_steps", "checkpoint.")
+EXPECTED_DIFFERENCES = (
+    "mode.",
+    "arch.halt_exploration_prob",
+    "train.seed",
+    "train.log_every_steps",
+    "checkpoint.",
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,11 @@ def conclude(pair: Pair, accuracy: Contest, speed: Contest, held_out: Contest) -
     accuracies are equal, speed and the held-out score decide, unless they contradict each other.
     """
     names = {ORIGINAL: pair.original.label, ONLINE: pair.online.label}
-    words = {accuracy: "final train accuracy", speed: "epochs to the same accuracy", held_out: "held-out score"}
+    words = {
+        accuracy: "final train accuracy",
+        speed: "epochs to the same accuracy",
+        held_out: "held-out score",
+    }
     won = {mode: [words[x] for x in (accuracy, speed, held_out) if x.leader == mode] for mode in names}
     if won[ORIGINAL] and won[ONLINE]:
         halves = (f"{names[mode]} is better in {listed(won[mode])}" for mode in names)
@@ -90,11 +100,17 @@ def conclude(pair: Pair, accuracy: Contest, speed: Contest, held_out: Contest) -
         return UNDECIDED, f"Final train accuracy does not tell: {accuracy.reason}."
     for mode in names:
         if won[mode]:
-            return mode, f"{names[mode]} is better in {listed(won[mode])}; nothing clearly speaks for the other."
+            return (
+                mode,
+                f"{names[mode]} is better in {listed(won[mode])}; nothing clearly speaks for the other.",
+            )
     if speed.leader == EQUAL:
         also = "" if held_out.leader == EQUAL else "; the held-out score does not tell"
         return TIE, f"Final train accuracy and speed are the same within their margins{also}."
-    return UNDECIDED, f"Final train accuracy is the same within its margin, and speed does not tell: {speed.reason}."
+    return (
+        UNDECIDED,
+        f"Final train accuracy is the same within its margin, and speed does not tell: {speed.reason}.",
+    )
 
 
 def _sides(groups: list[Group], pair: Pair) -> list[Side]:
@@ -110,10 +126,14 @@ def _sides(groups: list[Group], pair: Pair) -> list[Side]:
                 sides.append(Side(group.label, base.label, f"cannot be told: {problem}"))
                 continue
             gap = difference(
-                even.original.final("train/accuracy"), even.online.final("train/accuracy"), floor=c.ONE_SEED_FLOOR
+                even.original.final("train/accuracy"),
+                even.online.final("train/accuracy"),
+                floor=c.ONE_SEED_FLOOR,
             )
             who = c.leader(gap, c.ACCURACY_MARGIN)
-            word = {ORIGINAL: "better", ONLINE: "worse", EQUAL: "equal", UNDECIDED: "not to be told apart"}[who]
+            word = {ORIGINAL: "better", ONLINE: "worse", EQUAL: "equal", UNDECIDED: "not to be told apart"}[
+                who
+            ]
             sides.append(Side(group.label, base.label, f"{word} ({gap.value:+.3f}, noise ± {gap.noise:.3f})"))
     return sides
 
@@ -127,7 +147,9 @@ def _caveats(pair: Pair, groups: list[Group]) -> list[str]:
             f"between seeds; noise is then what the run itself shows, and at least {c.ONE_SEED_FLOOR} in accuracy."
         )
     if pair.common_epochs is not None:
-        found.append(f"The runs differ in length; final values are compared at {number(pair.common_epochs)} epochs.")
+        found.append(
+            f"The runs differ in length; final values are compared at {number(pair.common_epochs)} epochs."
+        )
     found += [_repeated_seed(group) for group in groups if _repeated_seed(group)]
     inferred = [group.label for group in groups if group.runs[0].mode_is_inferred]
     if inferred:
@@ -154,7 +176,11 @@ def _caveats(pair: Pair, groups: list[Group]) -> list[str]:
 def _repeated_seed(group: Group) -> str:
     numbers = [run.setting("train.seed") for run in group.runs]
     repeated = len(set(numbers)) < len(numbers)
-    return f"{group.label}: some of its runs have the same seed and are no independent evidence." if repeated else ""
+    return (
+        f"{group.label}: some of its runs have the same seed and are no independent evidence."
+        if repeated
+        else ""
+    )
 
 
 def _scale(pair: Pair) -> list[str]:

@@ -1,0 +1,127 @@
+"""From run folders to an answer: which training dynamics wins, on what evidence, and what to run next.
+
+    python -m trm_jax.compare runs/o1 runs/l1 [runs/…] [--out=report/] [--name runs/o1=O1]
+
+Reads the TensorBoard event files of each folder (ours or any other producer's with the same tags), prints a table and the
+verdict by the plan's own criteria, and writes report.html (one file, works offline), PNG pictures and summary.json.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags
+
+from trm_jax.comparison import plots, report, table
+from trm_jax.comparison.curves import charts as charts_of
+from trm_jax.comparison.events import RunError
+from trm_jax.comparison.groups import group_runs, smoothing_window
+from trm_jax.comparison.runs import Run, load_run
+from trm_jax.comparison.verdict import Verdict, judge
+
+_OUT = flags.DEFINE_string(
+    "out", "report", "Folder for report.html, the PNG pictures and summary.json; made if missing."
+)
+_NAMES = flags.DEFINE_multi_string(
+    "name", [], "PATH=LABEL: what a run is called; once for each run. Default: its folder."
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    try:
+        compare(argv[1:], Path(_OUT.value), _NAMES.value)
+    except RunError as error:
+        sys.exit(f"compare: {error}")
+
+
+def compare(folders: Sequence[str], out: Path, names: Sequence[str] = ()) -> Verdict:
+    """Compares the runs in `folders` and writes the report to `out`.
+
+    Raises:
+        RunError: no folders, a folder that is no run, or a label that cannot be given.
+    """
+    # ── Runs ──
+    runs = load_runs(folders, names)
+    groups = group_runs(runs)
+    for group in groups:
+        for run in group.runs:
+            for note in run.notes:
+                print(f"{run.label}: {note}")
+
+    # ── Numbers ──
+    window_steps = smoothing_window(groups)
+    rows = table.rows(groups, window_steps)
+    print(table.as_text(groups, rows))
+
+    # ── Verdict ──
+    verdict = judge(groups)
+    print(f"\n{verdict_text(verdict)}")
+
+    # ── Report ──
+    out.mkdir(parents=True, exist_ok=True)
+    charts = charts_of(groups)
+    plots.save_pngs(out, groups, charts, verdict.headline)
+    report.write_summary(out / "summary.json", groups, verdict, window_steps)
+    report.write_page(out / "report.html", groups, verdict, rows, charts)
+    print(f"\nReport: {out / 'report.html'}")
+    return verdict
+
+
+def load_runs(folders: Sequence[str], names: Sequence[str]) -> list[Run]:
+    """Reads every folder once, under its label.
+
+    Raises:
+        RunError: see `compare`.
+    """
+    paths = [Path(folder) for folder in folders]
+    if not paths:
+        raise RunError("name at least one run folder, for example: python -m trm_jax.compare runs/o1 runs/l1")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise RunError("a run folder is named twice")
+    return [load_run(path, label) for path, label in zip(paths, labels_of(paths, names), strict=True)]
+
+
+def labels_of(paths: list[Path], names: Sequence[str]) -> list[str]:
+    """One label per path: the one it is given, or its last part, or the whole path where last parts are equal.
+
+    Raises:
+        RunError: a `PATH=LABEL` that names none of the paths, or a label given twice.
+    """
+    given = {}
+    for name in names:
+        path, separator, label = name.rpartition("=")
+        if not separator or not label or Path(path) not in paths:
+            raise RunError(f"--name {name}: write PATH=LABEL, with PATH one of {' '.join(map(str, paths))}")
+        given[Path(path)] = label
+    last_parts = [path.resolve().name for path in paths]
+    labels = [
+        given.get(path, part if last_parts.count(part) == 1 else str(path))
+        for path, part in zip(paths, last_parts, strict=True)
+    ]
+    if len(set(labels)) < len(labels):
+        raise RunError(
+            f"two runs have the same label: {', '.join(labels)}; tell them apart with --name PATH=LABEL"
+        )
+    return labels
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """The verdict for a terminal: the answer, the criteria with their evidence, the next step."""
+    lines = [f"Verdict: {verdict.headline}. {verdict.why}"]
+    for validation in verdict.validations:
+        lines.append(f"{validation.title}: {validation.outcome}")
+        for criterion in validation.criteria:
+            lines.append(f"  {criterion.outcome:<9}  {criterion.name} ({criterion.threshold})")
+            details = [text for text in (criterion.evidence, criterion.reason) if text]
+            lines += [f"             {detail}" for detail in details]
+    lines += [
+        f"{side.label} against {side.against}: final train accuracy {side.words}" for side in verdict.sides
+    ]
+    lines += [f"Note: {caveat}" for caveat in verdict.caveats]
+    lines.append(f"Next: {verdict.next_step.what}")
+    lines += [f"  {command}" for command in verdict.next_step.commands]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    app.run(main)

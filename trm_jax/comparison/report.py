@@ -1,0 +1,202 @@
+"""The report: one HTML page that needs nothing but itself, and summary.json with everything it says."""
+
+import json
+import re
+from dataclasses import asdict
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trm_jax.comparison import contests, criteria
+from trm_jax.comparison.contests import EQUAL, ONLINE, ORIGINAL, UNDECIDED, Contest
+from trm_jax.comparison.criteria import Outcome, Validation
+from trm_jax.comparison.curves import COLOURS, Chart, axis_of_cells, guides, style
+from trm_jax.comparison.groups import Group
+from trm_jax.comparison.metrics import AXES, LEVELS
+from trm_jax.comparison.plots import drawn_axis
+from trm_jax.comparison.table import Row, values
+from trm_jax.comparison.verdict import Verdict
+from trm_jax.comparison.wording import number, percent, seeds
+
+BADGES = {Outcome.PASS: "✓ pass", Outcome.FAIL: "✕ fail", Outcome.UNDECIDED: "? undecided"}
+LEADERS = {ORIGINAL: "Original dynamics", ONLINE: "Online learning", EQUAL: "Equal", UNDECIDED: "Undecided"}
+DIGITS = 5  # significant digits of the drawn curves
+
+
+def write_summary(path: Path, groups: list[Group], verdict: Verdict, window_steps: float) -> None:
+    """Writes summary.json: the verdict with its thresholds, and every number of every group."""
+    summary = {
+        "verdict": asdict(verdict)
+        | {"validations": [asdict(v) | {"outcome": v.outcome} for v in verdict.validations]},
+        "thresholds": {
+            "accuracy_margin": contests.ACCURACY_MARGIN,
+            "one_seed_floor": contests.ONE_SEED_FLOOR,
+            "speed_margin": round(1 - float(np.exp(-contests.SPEED_MARGIN)), 4),
+            "min_progress": contests.MIN_PROGRESS,
+            "q_halt_accuracy": criteria.Q_HALT_ACCURACY,
+            "min_steps": criteria.MIN_STEPS,
+            "max_steps_share": criteria.MAX_STEPS_SHARE,
+            "steps_movement": criteria.STEPS_MOVEMENT,
+            "levels": list(LEVELS),
+        },
+        "smoothing_window_batches": window_steps,
+        "groups": [values(group, window_steps) for group in groups],
+    }
+    path.write_text(
+        json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
+
+
+def write_page(
+    path: Path, groups: list[Group], verdict: Verdict, rows: list[Row], charts: list[Chart]
+) -> None:
+    """Writes report.html."""
+    parts = {
+        "headline": escape(verdict.headline),
+        "answer": verdict.answer,
+        "why": escape(verdict.why),
+        "legend": " ".join(_legend(index, group) for index, group in enumerate(groups)),
+        "contests": "".join(_contest(contest, verdict) for contest in verdict.contests),
+        "validations": "".join(_validation(validation) for validation in verdict.validations)
+        + _sides(verdict),
+        "next_step": _next_step(verdict),
+        "caveats": "".join(f"<li>{escape(caveat)}</li>" for caveat in verdict.caveats),
+        "key_table": _table(groups, [row for row in rows if row.is_key]),
+        "full_table": _table(groups, rows),
+        "runs": _runs(groups),
+        "style": _asset("page.css"),
+        "script": _asset("page.js"),
+        "data": _data(groups, charts),
+    }
+    page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match.group(1)], _asset("page.html"))
+    path.write_text(page, encoding="utf-8")
+
+
+def _asset(name: str) -> str:
+    return (files("trm_jax.comparison") / name).read_text(encoding="utf-8")
+
+
+def _legend(index: int, group: Group) -> str:
+    return (
+        f'<span data-group="{index}"><b>{escape(group.label)}</b> {group.mode}, {seeds(group.seeds)}</span>'
+    )
+
+
+def _contest(contest: Contest, verdict: Verdict) -> str:
+    lines = "".join(f"<p>{escape(line)}</p>" for line in contest.evidence.split("; ") if line)
+    reason = f'<p class="reason">{escape(contest.reason.capitalize())}.</p>' if contest.reason else ""
+    return (
+        f'<div class="contest"><h3>{escape(contest.question)}</h3><p class="leader">{LEADERS[contest.leader]}</p>'
+        f'{lines}{reason}<p class="threshold">Needs: {escape(contest.threshold)}.</p></div>'
+    )
+
+
+def _badge(outcome: Outcome) -> str:
+    return f'<span class="badge {outcome}">{BADGES[outcome]}</span>'
+
+
+def _validation(validation: Validation) -> str:
+    words = {Outcome.PASS: "validated", Outcome.FAIL: "not validated", Outcome.UNDECIDED: "undecided"}[
+        validation.outcome
+    ]
+    body = "".join(
+        f"<tr><th>{escape(c.name)}</th><td>{_badge(c.outcome)}</td>"
+        f"<td>{escape(c.evidence) or '–'}<small>{escape(c.reason)}</small></td><td>{escape(c.threshold)}</td></tr>"
+        for c in validation.criteria
+    )
+    return (
+        f"<h3>{escape(validation.title)}: {words}</h3>"
+        '<div class="scroll"><table class="criteria"><thead><tr><th>Criterion</th><th></th><th>Evidence</th>'
+        f"<th>Threshold</th></tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _sides(verdict: Verdict) -> str:
+    if not verdict.sides:
+        return ""
+    body = "".join(
+        f"<tr><th>{escape(side.label)}</th><td>{escape(side.against)}</td><td>{escape(side.words)}</td></tr>"
+        for side in verdict.sides
+    )
+    return (
+        '<h3>The other runs: final train accuracy</h3><div class="scroll"><table><thead><tr><th>Run</th><th>Against</th>'
+        f"<th>Final train accuracy is</th></tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _next_step(verdict: Verdict) -> str:
+    commands = escape("\n".join(verdict.next_step.commands))
+    return f"<p>{escape(verdict.next_step.what)}</p>" + (f"<pre>{commands}</pre>" if commands else "")
+
+
+def _table(groups: list[Group], rows: list[Row]) -> str:
+    head = "".join(
+        f'<th data-group="{index}">{escape(group.label)}</th>' for index, group in enumerate(groups)
+    )
+    body = []
+    topic = None
+    for row in rows:
+        if row.topic != topic:
+            topic = row.topic
+            body.append(f'<tr class="topic"><th colspan="{len(groups) + 1}">{escape(topic)}</th></tr>')
+        cells = "".join(
+            f"<td>{escape(cell.text)}<small>{escape(cell.note)}</small></td>" for cell in row.cells
+        )
+        body.append(f"<tr><th>{escape(row.name)}</th>{cells}</tr>")
+    return f'<div class="scroll"><table><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def _runs(groups: list[Group]) -> str:
+    body = []
+    for group in groups:
+        for run in group.runs:
+            missing = [f"{AXES[axis]} unknown: {why}" for axis, why in run.missing_axes.items()]
+            done = "" if run.progress is None else f", {percent(run.progress)} of its configured training"
+            remarks = "<br>".join(escape(note) for note in [*missing, *run.notes]) or "–"
+            body.append(
+                f"<tr><th>{escape(group.label)}</th><td>{escape(str(run.path))}</td>"
+                f"<td>{number(run.last_step)} batches{done}</td><td>{remarks}</td></tr>"
+            )
+    return (
+        '<div class="scroll"><table><thead><tr><th>Run</th><th>Folder</th><th>Length</th><th>Remarks</th></tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _data(groups: list[Group], charts: list[Chart]) -> str:
+    """What page.js draws; `</` is kept out of it, since it would end the script element."""
+    data: dict[str, Any] = {
+        "axis": drawn_axis(groups),
+        "axes": AXES,
+        "groups": [
+            {
+                "label": group.label,
+                "colour": COLOURS.index(style(index).colour),
+                "dash": " ".join(map(str, style(index).dash)),
+                "x": {axis: _rounded(axis_of_cells(group, axis)) for axis in AXES if group.has_axis(axis)},
+            }
+            for index, group in enumerate(groups)
+        ],
+        "charts": [
+            {
+                "title": chart.metric.title,
+                "tag": chart.metric.tag,
+                "topic": chart.metric.topic,
+                "log": chart.metric.log_scale,
+                "guides": guides(chart.metric, groups),
+                "lines": [
+                    {"group": line.group, "mean": _rounded(line.mean), "spread": _rounded(line.spread)}
+                    for line in chart.lines
+                ],
+            }
+            for chart in charts
+        ],
+    }
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+
+
+def _rounded(values: np.ndarray) -> list[float | None]:
+    return [float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in values]
