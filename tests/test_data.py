@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import json
 
 import jax
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from tests.arc import fakes
 from trm_jax import data
-from trm_jax.arc import grids, voting
+from trm_jax.arc import augment, grids, voting
 from trm_jax.arc.plan import EvalPlan
 from trm_jax.arc.tasks import Pair, TaskError
 from trm_jax.arc.voting import Votes
@@ -32,7 +33,7 @@ def evaluation():
 
 def make_tasks(queries, demos=3):
     rng = np.random.default_rng(0)
-    return [fakes.task(rng, f"t{i}", demos=demos, queries=count, largest=7) for i, count in enumerate(queries)]
+    return [fakes.task(rng, f"t{i}", demos, count, largest=7) for i, count in enumerate(queries)]
 
 
 def take(iterator, count):
@@ -82,7 +83,7 @@ def canvases(row, batch):
     return [grids.find(tokens, side) for tokens in (batch.inputs[row], answer, *demos)]
 
 
-# ---- Which tasks --------------------------------------------------------------------------------------------
+# ---- Which tasks ------------------------------------------------------------------------------------------
 
 
 def test_tasks_are_dropped_left_out_and_limited_and_the_log_says_so():
@@ -95,8 +96,6 @@ def test_tasks_are_dropped_left_out_and_limited_and_the_log_says_so():
 
 
 def test_a_source_without_a_split_is_used_whole_and_reported(tmp_path):
-    import json
-
     known, unknown = make_tasks([1, 1])
     unknown = dataclasses.replace(unknown, queries=(Pair(unknown.queries[0].input, None),))
     for task in (known, unknown):
@@ -116,7 +115,7 @@ def test_a_batch_that_does_not_divide_names_both_numbers():
         train(make_tasks([1]), 1, shares=3)
 
 
-# ---- Training -----------------------------------------------------------------------------------------------
+# ---- Training ---------------------------------------------------------------------------------------------
 
 
 def test_a_batch_has_the_shapes_it_promises():
@@ -158,6 +157,7 @@ def test_every_answered_query_is_a_row_and_its_neighbours_share_the_demos():
     tasks[2] = dataclasses.replace(tasks[2], queries=hidden)
     assert data.rows_per_epoch(tasks) == 5
     batch = joined(train(tasks, 5))
+    assert (batch.labels != grids.IGNORE).any(axis=1).all()
     for epoch in batch.task.reshape(-1, 5):
         assert np.bincount(epoch).tolist() == [3, 1, 1]
     for row in np.flatnonzero(batch.task[1:] == batch.task[:-1]):
@@ -208,8 +208,6 @@ def corner(canvas):
 
 def match(task, found):
     """The variant under which the row shows the task's query. Its colours 0..9 all occur in the answer."""
-    from trm_jax.arc import augment
-
     pair = task.queries[0]
     for transform in range(8):
         shown = [augment.dihedral(grid, transform) for grid in (pair.input, pair.output)]
@@ -252,7 +250,7 @@ def test_an_error_in_the_background_reaches_the_loop():
         train(tasks, 1, max_grid_size=2)
 
 
-# ---- Evaluation ---------------------------------------------------------------------------------------------
+# ---- Evaluation -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
@@ -331,10 +329,11 @@ def test_an_oracle_scores_everything_and_a_constant_what_arithmetic_says(evaluat
     oracle = run(plan, tasks, batch_size, lambda batch: np.maximum(batch.labels, grids.PAD))
     assert oracle == voting.Score({1: 1.0, 2: 1.0}, {1: 20, 2: 20}, evaluated=20, total=len(tasks))
 
-    # The colours of a cropped constant of 0 survive every variant, but its shape is that of the canvas.
+    # Black looks the same in every variant, so all variants vote for it: right for one query of two of the
+    # first task, and wrong for the second.
     constant = grids.tokenise(np.zeros((10, 10), np.uint8), 10)
     black = make_tasks([2, 1])
     zeros = Pair(black[0].queries[0].input, np.zeros((10, 10), np.uint8))
     black[0] = dataclasses.replace(black[0], queries=(zeros, black[0].queries[1]))
-    scored = run(EvalPlan(black, 4, 0), black, batch_size, lambda batch: np.tile(constant, (len(batch.task), 1)))
+    scored = run(EvalPlan(black, 4, 0), black, batch_size, lambda b: np.tile(constant, (len(b.task), 1)))
     assert scored.pass_at == {1: 0.25, 2: 0.25} and scored.solved == {1: 0, 2: 0}

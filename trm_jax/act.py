@@ -31,6 +31,16 @@ class Batch:
     task: jax.Array
 
 
+def batch_shapes(rows: int, slots: int, seq_len: int) -> Batch:
+    """Shapes and dtypes of a batch."""
+    def array(dtype: type, *shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    return Batch(inputs=array(jnp.uint8, rows, seq_len), labels=array(jnp.int32, rows, seq_len),
+                 demos=array(jnp.uint8, rows, slots, 2, seq_len), demo_mask=array(jnp.bool_, rows, slots),
+                 task=array(jnp.int32, rows))
+
+
 @struct.dataclass
 class Carry:
     """What rows keep between ACT steps, and in the original dynamics between batches.

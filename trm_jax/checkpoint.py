@@ -6,11 +6,107 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from trm_jax.errors import ConfigError
 from trm_jax.state import TrainState
 
 Tree = Any
+MODEL_SECTIONS = ("arch", "encoder")
+BEST_BY = ("eval/pass@2", "eval/accuracy")
+
+
+class Checkpoints:
+    """The checkpoints of a run, in `workdir`/checkpoints: the latest `keep`, and the best by held-out score.
+
+    A checkpoint holds the whole TrainState and the position in the data. `best` is the one with the highest
+    eval/pass@2, and among equals the highest eval/accuracy.
+    """
+
+    def __init__(self, workdir: Path, keep: int = 1):
+        def best(metrics: dict[str, float] | None) -> float:
+            return _score(metrics or {})
+
+        policy = AnyPreservationPolicy([LatestN(keep), BestN(get_metric_fn=best, n=1,
+                                                             keep_checkpoints_without_metrics=False)])
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, best_fn=best, create=True)
+        self._manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+
+    def save(self, state: TrainState, data_position: dict[str, Any], metrics: dict[str, float] | None) -> None:
+        """Saves in the background; a checkpoint of this step that is already there stays."""
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(step, metrics=metrics, args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data_position)))
+
+    def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
+        """State and data position of `step` (the latest by default), with the shardings of `like`.
+
+        Args:
+            like: arrays, or shapes with shardings, of the run's state.
+
+        Raises:
+            ConfigError: there is no such checkpoint.
+        """
+        step = self._existing(step)
+        restored = self._manager.restore(step, args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(like), data=ocp.args.JsonRestore()))
+        return restored["state"], restored["data"]
+
+    def _existing(self, step: int | None) -> int:
+        steps = sorted(self._manager.all_steps())
+        if not steps:
+            raise ConfigError(f"no checkpoint in {self._manager.directory}")
+        if step is not None and step not in steps:
+            raise ConfigError(f"no checkpoint of step {step} in {self._manager.directory}; "
+                              f"there are: {', '.join(map(str, steps))}")
+        return steps[-1] if step is None else step
+
+    @property
+    def latest(self) -> int | None:
+        """Step of the latest checkpoint, None without any."""
+        return self._manager.latest_step()
+
+    @property
+    def best(self) -> int | None:
+        """Step of the best checkpoint by held-out score, None without any."""
+        return self._manager.best_step()
+
+    def path(self, step: int) -> Path:
+        """Folder of the checkpoint of `step`."""
+        return Path(self._manager.directory) / str(step)
+
+    def close(self) -> None:
+        """Waits until everything is written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _score(metrics: dict[str, float]) -> float:
+    """pass@2, with the accuracy (0..1) too small a part to outweigh a task among thousands."""
+    return sum(metrics.get(tag, 0.0) * weight for tag, weight in zip(BEST_BY, (1.0, 1e-6), strict=True))
+
+
+def check_same_model(workdir: Path, config: dict[str, Any]) -> None:
+    """Raises ConfigError where `workdir` holds a run of another model than `config` describes."""
+    file = workdir / "config.json"
+    if not file.exists():
+        return
+    saved = json.loads(file.read_text())
+    differences = [
+        f"{section}.{field}: {saved[section].get(field)!r} there, {value!r} here"
+        for section in MODEL_SECTIONS for field, value in config[section].items()
+        if saved[section].get(field) != value
+    ]
+    if saved["data"]["max_grid_size"] != config["data"]["max_grid_size"]:
+        differences.append(f"data.max_grid_size: {saved['data']['max_grid_size']} there, "
+                           f"{config['data']['max_grid_size']} here")
+    if saved["mode"]["name"] != config["mode"]["name"]:
+        differences.append(f"mode.name: {saved['mode']['name']!r} there, {config['mode']['name']!r} here")
+    if differences:
+        raise ConfigError(f"{workdir} holds a run of another model ({'; '.join(differences)}); "
+                          "choose another --workdir")
 
 
 def save_tree(path: Path, tree: Tree) -> None:
@@ -23,3 +119,9 @@ def load_tree(path: Path, like: Tree) -> Tree:
     """Reads a pytree written by `save_tree`; `like` gives structure, shapes, dtypes and shardings."""
     with ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(path.absolute(), like)
+
+
+def abstract(tree: Tree, shardings: Tree) -> Tree:
+    """Shapes and dtypes of `tree` with `shardings`, to restore into without holding a second copy."""
+    return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+                        tree, shardings)

@@ -17,7 +17,7 @@ from trm_jax.comparison.curves import charts as charts_of
 from trm_jax.comparison.events import RunError
 from trm_jax.comparison.groups import group_runs, smoothing_window
 from trm_jax.comparison.runs import Run, load_run
-from trm_jax.comparison.verdict import Verdict, judge
+from trm_jax.comparison.verdict import STANDINGS, Verdict, judge
 
 _OUT = flags.DEFINE_string(
     "out", "report", "Folder for report.html, the PNG pictures and summary.json; made if missing."
@@ -60,7 +60,7 @@ def compare(folders: Sequence[str], out: Path, names: Sequence[str] = ()) -> Ver
     # ── Report ──
     out.mkdir(parents=True, exist_ok=True)
     charts = charts_of(groups)
-    plots.save_pngs(out, groups, charts, verdict.headline)
+    plots.save_pngs(out, groups, charts, verdict)
     report.write_summary(out / "summary.json", groups, verdict, window_steps)
     report.write_page(out / "report.html", groups, verdict, rows, charts)
     print(f"\nReport: {out / 'report.html'}")
@@ -115,7 +115,8 @@ def verdict_text(verdict: Verdict) -> str:
             details = [text for text in (criterion.evidence, criterion.reason) if text]
             lines += [f"             {detail}" for detail in details]
     lines += [
-        f"{side.label} against {side.against}: final train accuracy {side.words}" for side in verdict.sides
+        f"{aside.label} against {aside.against}: final train accuracy {STANDINGS[aside.standing]} ({aside.evidence})"
+        for aside in verdict.asides
     ]
     lines += [f"Note: {caveat}" for caveat in verdict.caveats]
     lines.append(f"Next: {verdict.next_step.what}")

@@ -19,7 +19,7 @@ from trm_jax.act import Batch
 from trm_jax.arc import augment, rows, sources, tasks
 from trm_jax.arc.plan import EvalPlan
 from trm_jax.arc.rows import PADDING, Rows, Visit
-from trm_jax.arc.tasks import Task, TaskError
+from trm_jax.arc.tasks import Pair, Task, TaskError
 from trm_jax.errors import ConfigError
 
 # Making a batch holds the interpreter lock nearly throughout: more threads would not make more batches.
@@ -68,10 +68,10 @@ def load_tasks(config: DataConfig) -> Split:
             report.append(f"train tasks that also stand in the evaluation set: dropped {', '.join(shared)}")
     else:
         report.append(f"{config.source} makes no split: evaluation tasks are train tasks, not held out")
-    unanswered = [task.id for task in train if not task.answered]
+    unanswered = [task.id for task in train if not task.answers]
     if unanswered:
         report.append(f"train tasks without any known answer: left out {', '.join(unanswered)}")
-    train = tuple(task for task in train if task.answered)
+    train = tuple(task for task in train if task.answers)
     side = config.max_grid_size
     return Split(
         train=_limit(train, "train", side, config.max_train_groups, report),
@@ -93,7 +93,7 @@ def _limit(found: tuple[Task, ...], kind: str, side: int, count: int, report: li
 
 def rows_per_epoch(train: Sequence[Task]) -> int:
     """Number of queries with a known answer."""
-    return sum(len(task.answered) for task in train)
+    return sum(len(task.answers) for task in train)
 
 
 def train_batches(
@@ -163,7 +163,7 @@ class _TrainBatches:
         self._seed = seed
         self._max_demos = max_demos
         self._share = share
-        self._queries = np.array([len(task.answered) for task in train])
+        self._queries = np.array([len(task.answers) for task in train])
         self._epoch = functools.lru_cache(maxsize=32)(self._draw_epoch)
 
     def __len__(self) -> int:
@@ -188,7 +188,7 @@ class _TrainBatches:
 
     def _visit(self, epoch: int, index: int) -> Visit:
         task, side = self._train[index], self._config.max_grid_size
-        demos, queries = task.demos, [task.queries[query] for query in task.answered]
+        demos: Sequence[Pair] = task.demos
         rng, variant = None, augment.IDENTITY
         if self._config.augment:
             rng = self._rng(epoch, 1 + index)
@@ -196,7 +196,8 @@ class _TrainBatches:
             if len(demos) > self._max_demos:
                 demos = [demos[i] for i in np.sort(rng.permutation(len(demos))[: self._max_demos])]
         shown = rows.place(demos[: self._max_demos], variant, side, rng)
-        return Visit(index, shown, rows.place(queries, variant, side, rng))
+        queries = rows.place([task.queries[query] for query in task.answers], variant, side, rng)
+        return Visit(index, shown, queries)
 
     def _rng(self, epoch: int, stream: int) -> np.random.Generator:
         """Stream 0 orders the epoch, 1 + task index belongs to a task's visit."""

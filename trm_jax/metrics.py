@@ -3,6 +3,8 @@
 Shapes: B rows, T context tokens, D hidden size.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -97,3 +99,27 @@ def _within_task_variance(flat: jax.Array, weight: jax.Array, task: jax.Array) -
     share = jnp.where(size >= 2, weight / jnp.maximum(size, 1), 0.0)  # sums to one per task
     tasks = share.sum()
     return share @ jnp.square(deviation).mean(axis=1) / jnp.maximum(tasks, 1), tasks
+
+
+class NonFiniteError(FloatingPointError):
+    """A metric became infinite or NaN; the message names the step and the metrics."""
+
+
+def summarise(first_step: int, window: list[Metrics]) -> dict[str, float]:
+    """Means over the updates of a window, by name without "train/"; a metric that nothing counted is left out.
+
+    Args:
+        first_step: number of the window's first update.
+        window: host values.
+
+    Raises:
+        NonFiniteError: some update gave a number that is not finite.
+    """
+    for step, metrics in enumerate(window, first_step):
+        bad = {name: float(mean.sum) for name, mean in metrics.items() if not math.isfinite(mean.sum)}
+        if bad:
+            listed = ", ".join(f"{name}={value}" for name, value in bad.items())
+            raise NonFiniteError(f"step {step}: {listed}")
+    sums = {name: sum(float(metrics[name].sum) for metrics in window) for name in window[0]}
+    counts = {name: sum(float(metrics[name].count) for metrics in window) for name in window[0]}
+    return {name: sums[name] / counts[name] for name in sums if counts[name]}

@@ -18,7 +18,7 @@ from trm_jax.metrics import Mean, Metrics, context_metrics, mean_over, single, s
 from trm_jax.models.encoders import Context, PerShard
 from trm_jax.models.etrm import ETRM
 from trm_jax.optim import AdamATan2State, Optimiser, moving_average
-from trm_jax.state import Tree, TrainState
+from trm_jax.state import TrainState, Tree
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,7 +69,7 @@ def test_challenges_and_solutions(tmp_path, tasks):
     challenges(prefix, "test_", tasks["a"])
     found = sources.load(f"json:{prefix}")
     assert digests(found.train) == digests([tasks["a"], tasks["c"]])
-    assert [task.id for task in found.evaluation] == ["b"] and found.evaluation[0].answered == ()
+    assert [task.id for task in found.evaluation] == ["b"] and found.evaluation[0].answers == {}
     alone = sources.load(f"json:{tmp_path / 'arc-agi_test'}")
     assert digests(alone.evaluation) == digests([tasks["a"]]) and not alone.held_out
 

@@ -15,7 +15,7 @@ def test_parse_reads_demos_and_queries():
     task = tasks.parse("t1", GOOD, "t1.json")
     assert task.id == "t1" and len(task.demos) == len(task.queries) == 1
     assert task.demos[0].output.tolist() == [[2]] and task.queries[0].output is None
-    assert task.side == 2 and task.answered == ()
+    assert task.side == 2 and task.answers == {}
 
 
 def changed(change):

@@ -47,6 +47,7 @@ def test_extreme_logits_are_no_trouble():
 def test_the_order_of_arrival_does_not_matter():
     rng = np.random.default_rng(0)
     ballots = [(v, [A, B, C, None][rng.integers(4)], float(rng.normal())) for v in range(200)]
+    ballots += [(200 + v, np.full((1, 1), v, np.uint8), 0.5) for v in range(10)]  # equals
     results = []
     for _ in range(5):
         votes = Votes()

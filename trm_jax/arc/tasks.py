@@ -47,9 +47,9 @@ class Task:
         return self.demos + self.queries
 
     @property
-    def answered(self) -> tuple[int, ...]:
-        """Indices of the queries whose answer is known."""
-        return tuple(index for index, query in enumerate(self.queries) if query.output is not None)
+    def answers(self) -> dict[int, Grid]:
+        """The known answers by index of the query."""
+        return {index: query.output for index, query in enumerate(self.queries) if query.output is not None}
 
     @functools.cached_property
     def side(self) -> int:

@@ -155,9 +155,9 @@ class Score:
 def score(votes: Votes, tasks: Sequence[Task], pass_ks: Iterable[int]) -> Score:
     """Scores votes. A query without a known answer is left out; one without a prediction counts as wrong."""
     ranks = [  # per evaluated task, the rank of each known answer
-        [votes.rank_of(task.id, query, task.queries[query].output) or math.inf for query in task.answered]
+        [votes.rank_of(task.id, query, answer) or math.inf for query, answer in task.answers.items()]
         for task in tasks
-        if task.answered and any(votes.predictions(task.id, query) for query in range(len(task.queries)))
+        if task.answers and any(votes.predictions(task.id, query) for query in range(len(task.queries)))
     ]
     hits = {k: [[rank <= k for rank in task] for task in ranks] for k in pass_ks}
     shares = {k: math.fsum(sum(task) / len(task) for task in hit) for k, hit in hits.items()}

@@ -15,6 +15,7 @@ from trm_jax.comparison.contests import (
     obstacle,
 )
 from trm_jax.comparison.groups import Group
+from trm_jax.comparison.metrics import STEPS, STEPS_PER_SAMPLE
 from trm_jax.comparison.series import Series
 from trm_jax.comparison.wording import number, percent, with_spread
 
@@ -102,8 +103,11 @@ def q_halt_accuracy(group: Group) -> Criterion:
 
 
 def steps_are_alive(group: Group) -> Criterion:
-    """The mean of ACT steps is stuck neither at 1 nor at the maximum, and moved during training."""
-    tag = "train/steps"
+    """The ACT steps of a sample are stuck neither at 1 nor at the maximum, and moved during training.
+
+    A run without a count of its samples is judged by train/steps, the mean over the rows that halt in PyTorch runs.
+    """
+    tag = STEPS_PER_SAMPLE if group.has(STEPS_PER_SAMPLE) else STEPS
     known = group.setting("arch.halt_max_steps")
     highest = MAX_STEPS_SHARE * (known or PLAN_MAX_STEPS)
     name = "ACT steps are alive"

@@ -10,7 +10,7 @@ import numpy as np
 
 from trm_jax.comparison.criteria import PLAN_MAX_STEPS, Q_HALT_ACCURACY
 from trm_jax.comparison.groups import Group
-from trm_jax.comparison.metrics import COLLAPSE_RATIO, LEVELS, METRICS, Metric
+from trm_jax.comparison.metrics import COLLAPSE_RATIO, LEVELS, METRICS, STEPS, STEPS_PER_SAMPLE, Metric
 from trm_jax.comparison.series import Series
 
 CELLS = 300
@@ -53,7 +53,7 @@ def guides(metric: Metric, groups: list[Group]) -> list[float]:
         return [Q_HALT_ACCURACY]
     if metric.tag == COLLAPSE_RATIO:
         return [1.0]
-    if metric.tag == "train/steps":
+    if metric.tag in (STEPS, STEPS_PER_SAMPLE):
         highest = {
             group.setting("arch.halt_max_steps") or PLAN_MAX_STEPS
             for group in groups

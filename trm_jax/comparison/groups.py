@@ -6,10 +6,10 @@ slow wandering of both runs, and at least a floor.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from trm_jax.comparison.series import MIN_FINAL_POINTS
 # 97.5 % quantiles of Student's t by degrees of freedom; beyond the table, the normal distribution's.
 T_QUANTILES = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 NORMAL_QUANTILE = 1.96
+LENGTH_TOLERANCE = 0.1  # runs whose lengths in epochs differ by more are compared at the shorter one's end
 MIN_WINDOW_FRACTION = 0.01  # curves are smoothed over this share of the shortest run, or more
 MIN_WINDOW_POINTS = 5  # … and over this many points of the run that logs most rarely
 
@@ -41,14 +42,31 @@ class Estimate:
         return 0.0 if np.isnan(self.spread) else 2 * self.spread
 
 
+class Standing(StrEnum):
+    """How one value stands to another."""
+
+    ABOVE = "above"
+    BELOW = "below"
+    EQUAL = "equal"
+    UNDECIDED = "undecided"
+
+
 @dataclass(frozen=True)
 class Difference:
+    """a − b and its noise."""
+
     value: float
     noise: float
 
-    @property
-    def is_clear(self) -> bool:
-        return abs(self.value) > self.noise
+    def standing(self, margin: float) -> Standing:
+        """How a stands to b, where differences within `margin` do not matter.
+
+        Apart takes a difference larger than both margin and noise; equal takes difference and noise that stay
+        within the margin together; everything else is undecided.
+        """
+        if abs(self.value) > max(margin, self.noise):
+            return Standing.ABOVE if self.value > 0 else Standing.BELOW
+        return Standing.EQUAL if abs(self.value) + self.noise <= margin else Standing.UNDECIDED
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +83,10 @@ class Group:
     @property
     def seeds(self) -> int:
         return len(self.runs)
+
+    @property
+    def diverged(self) -> bool:
+        return any(run.diverged for run in self.runs)
 
     def setting(self, name: str) -> Any:
         return self.runs[0].setting(name)
@@ -131,6 +153,16 @@ def difference(a: Estimate, b: Estimate, floor: float) -> Difference:
     return Difference(a.mean - b.mean, noise)
 
 
+def at_equal_epochs(*groups: Group) -> tuple[list[Group], float | None]:
+    """The groups, cut at the epochs of the shortest run where lengths differ and are known; those epochs, else None."""
+    if not all(group.has_axis("epochs") for group in groups):
+        return list(groups), None
+    ends = [run.end["epochs"] for group in groups for run in group.runs]
+    if max(ends) <= (1 + LENGTH_TOLERANCE) * min(ends):
+        return list(groups), None
+    return [group.until(min(ends)) for group in groups], min(ends)
+
+
 def group_runs(runs: list[Run]) -> list[Group]:
     """Groups the runs whose configurations are equal but for `train.seed`; a run without one stays alone."""
     members: dict[str, list[Run]] = {}
@@ -152,7 +184,7 @@ def smoothing_window(groups: list[Group]) -> float:
 
 
 def _key(run: Run) -> str | None:
-    if run.config is None:
+    if not run.config:
         return None
     train = {field: value for field, value in run.config.get("train", {}).items() if field != "seed"}
     return json.dumps({**run.config, "train": train}, sort_keys=True)
@@ -160,7 +192,5 @@ def _key(run: Run) -> str | None:
 
 def _shared_label(labels: list[str]) -> str:
     """`o1` for o1_seed0 and o1_seed1."""
-    if len(labels) == 1:
-        return labels[0]
-    prefix = os.path.commonprefix(labels)
-    return re.sub(r"[-_. ]*seed[-_. ]*\d*$|[-_. ]+s?\d*$", "", prefix) or labels[0]
+    stem = re.sub(r"[-_. ]*(seed|s)[-_. ]*\d+$", "", labels[0]) if len(labels) > 1 else ""
+    return stem if stem and all(label.startswith(stem) for label in labels) else labels[0]

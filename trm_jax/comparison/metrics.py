@@ -28,6 +28,8 @@ class Metric:
         return self.tag.startswith("eval/")
 
 
+STEPS = "train/steps"
+STEPS_PER_SAMPLE = "train/steps_per_sample"
 GRADIENT_SHARE = "grad/encoder_share"
 COLLAPSE_RATIO = "train/encoder_collapse_ratio"
 
@@ -45,7 +47,8 @@ METRICS = (
     Metric("eval/accuracy", "token accuracy, held out", "Held-out tasks", "high"),
     Metric("eval/q_halt_accuracy", "Q-head accuracy, held out", "Held-out tasks", "high"),
     Metric("train/q_halt_accuracy", "Q-head accuracy", "Halting", "high"),
-    Metric("train/steps", "mean ACT steps", "Halting"),
+    Metric(STEPS_PER_SAMPLE, "ACT steps that a sample takes", "Halting"),
+    Metric(STEPS, "ACT steps, mean over rows", "Halting"),
     Metric("train/q_halt_loss", "Q-head loss", "Halting", "low", log_scale=True),
     Metric(COLLAPSE_RATIO, "collapse ratio (≥ 1: tasks not told apart)", "Encoder", "low", log_scale=True),
     Metric(GRADIENT_SHARE, "encoder's share of the squared gradient", "Encoder"),
@@ -81,6 +84,25 @@ def derived(series: dict[str, Series]) -> dict[str, Series]:
         steps, within, across = variances
         made[COLLAPSE_RATIO] = Series(steps[across > 0], within[across > 0] / across[across > 0])
     return series | {tag: values for tag, values in made.items() if len(values)}
+
+
+def steps_per_sample(samples: Series, batch_size: int, halt_max_steps: int) -> Series | None:
+    """ACT steps that a sample takes before it halts, from the count of samples that were let in.
+
+    Every batch makes one ACT step on each of its rows, so that is rows · batches / samples. `train/steps` cannot stand for
+    it: our runs log its mean over all rows, which is half the maximum, and swings, when every row runs to the maximum.
+    Windows hold whole rounds of the longest sample, else rows that march in step would make them swing as well.
+
+    Args:
+        samples: `train/samples`, the samples let in since the start.
+    """
+    if len(samples) < 2 or (np.diff(samples.values) < 0).any():
+        return None
+    rounds = max(2, int(np.ceil(samples.spacing_steps / halt_max_steps)))
+    ends = np.arange(samples.steps[0], samples.steps[-1] + 1, rounds * halt_max_steps)
+    entered = np.diff(np.interp(ends, samples.steps, samples.values))
+    steps, entered = ends[1:][entered > 0], entered[entered > 0]
+    return Series(steps, batch_size * rounds * halt_max_steps / entered) if len(steps) else None
 
 
 def _together(

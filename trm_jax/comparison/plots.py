@@ -1,16 +1,19 @@
 """The curves as PNG pictures: one per topic, and an overview of what the verdict rests on."""
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from trm_jax.comparison.curves import Chart, axis_of_cells, guides, style
 from trm_jax.comparison.groups import Group
-from trm_jax.comparison.metrics import AXES, TOPICS, Metric
-from trm_jax.comparison.wording import seeds
+from trm_jax.comparison.metrics import AXES, COLLAPSE_RATIO, STEPS, STEPS_PER_SAMPLE, TOPICS, Metric
+from trm_jax.comparison.verdict import Verdict
+from trm_jax.comparison.wording import number, seeds
 
 PREFERRED_AXES = ("epochs", "samples", "updates", "hours")  # the first that all groups have is drawn
 OVERVIEW_TAGS = (
@@ -18,26 +21,31 @@ OVERVIEW_TAGS = (
     "train/exact_accuracy",
     "eval/pass@2",
     "train/q_halt_accuracy",
-    "train/steps",
-    "train/encoder_collapse_ratio",
+    STEPS_PER_SAMPLE,
+    STEPS,
+    COLLAPSE_RATIO,
 )
 OVERVIEW_FILE = "overview.png"
+OVERVIEW_CHARTS = 6
 COLUMNS = 3
 INK, PALE = "#333333", "#dddddd"
 
 
-def save_pngs(folder: Path, groups: list[Group], charts: list[Chart], headline: str) -> list[Path]:
+def save_pngs(folder: Path, groups: list[Group], charts: list[Chart], verdict: Verdict) -> list[Path]:
     """Draws everything into `folder`; returns the files, the overview first."""
-    overview = [chart for tag in OVERVIEW_TAGS for chart in charts if chart.metric.tag == tag]
-    pages = [(folder / OVERVIEW_FILE, headline, overview or charts)]
+    overview = [chart for tag in OVERVIEW_TAGS for chart in charts if chart.metric.tag == tag][
+        :OVERVIEW_CHARTS
+    ]
+    why = textwrap.fill(verdict.why, 150)
+    pages = [(folder / OVERVIEW_FILE, verdict.headline, why, overview or charts)]
     for topic in TOPICS:
         chosen = [chart for chart in charts if chart.metric.topic == topic]
         if chosen:
             name = topic.lower().replace(" ", "_").replace("-", "_")
-            pages.append((folder / f"{name}.png", topic, chosen))
-    for path, title, chosen in pages:
-        _figure(groups, chosen, title).savefig(path, dpi=110)
-    return [path for path, _, _ in pages]
+            pages.append((folder / f"{name}.png", topic, "", chosen))
+    for path, title, why, chosen in pages:
+        _figure(groups, chosen, title, why).savefig(path, dpi=110)
+    return [path for path, *_ in pages]
 
 
 def drawn_axis(groups: list[Group]) -> str:
@@ -45,13 +53,14 @@ def drawn_axis(groups: list[Group]) -> str:
     return next((axis for axis in PREFERRED_AXES if all(group.has_axis(axis) for group in groups)), "hours")
 
 
-def _figure(groups: list[Group], charts: list[Chart], title: str) -> Figure:
+def _figure(groups: list[Group], charts: list[Chart], title: str, why: str) -> Figure:
     columns = min(COLUMNS, len(charts))
     row_count = -(-len(charts) // columns)
     figure = Figure(
         figsize=(max(4.6 * columns, 6.5), 3.1 * row_count + 1.0), facecolor="white", layout="constrained"
     )
-    figure.suptitle(title, x=0.01, ha="left", fontsize=15, fontweight="bold", color=INK)
+    figure.suptitle(title + "\n" * len(why.splitlines()), x=0.01, ha="left", fontsize=15, fontweight="bold", color=INK)
+    figure.text(0.01, 1 - 0.36 / figure.get_figheight(), why, ha="left", va="top", fontsize=11, color=INK)
     axis = drawn_axis(groups)
     grid = figure.subplots(row_count, columns, squeeze=False).ravel()
     for axes, chart in zip(grid, charts, strict=False):
@@ -93,6 +102,9 @@ def _draw(axes: Axes, groups: list[Group], chart: Chart, axis: str) -> None:
         axes.axhline(level, color=INK, linewidth=0.8, linestyle=(0, (1, 3)))
     if chart.metric.log_scale and _is_positive(chart):
         axes.set_yscale("log", nonpositive="clip")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     _dress(axes, chart.metric, axis)
 
 
@@ -105,6 +117,9 @@ def _dress(axes: Axes, metric: Metric, axis: str) -> None:
     axes.set_xlabel(AXES[axis], fontsize=9, color=INK)
     axes.grid(color=PALE, linewidth=0.7)
     axes.set_axisbelow(True)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.tick_params(labelsize=8.5, color=PALE, labelcolor=INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(PALE)

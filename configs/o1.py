@@ -1,0 +1,14 @@
+"""O1: original dynamics, halting exploration 0.5 (the control).
+
+    ./launch.sh --config=configs/o1.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    config = base.get_config(variant)
+    config.arch.halt_exploration_prob = 0.5
+    return config

@@ -1,0 +1,14 @@
+"""R1: O1 with the demonstrations of every row encoded again at every step, so that all of them train the encoder.
+
+    ./launch.sh --config=configs/r1.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    config = base.get_config(variant)
+    config.mode.encode = "every_step"
+    return config

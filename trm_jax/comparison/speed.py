@@ -1,0 +1,141 @@
+"""Which mode needs fewer epochs to the same train accuracy.
+
+Epochs decide, as the plan asks; updates, samples and hours stand beside them in the evidence. Times are compared as
+ratios, so that differences here are of logarithms.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from trm_jax.comparison.contests import (
+    EQUAL,
+    ONE_SEED_FLOOR,
+    ONLINE,
+    ORIGINAL,
+    UNDECIDED,
+    Contest,
+    Pair,
+    obstacle,
+)
+from trm_jax.comparison.groups import Difference, Group, Standing, difference, estimate
+from trm_jax.comparison.metrics import AXES, LEVELS
+from trm_jax.comparison.wording import listed, number, percent
+
+AXIS = "epochs"
+SPEED_MARGIN = float(np.log(1 / 0.9))  # a tenth fewer epochs is faster
+ONE_SEED_SPEED_FLOOR = float(
+    np.log(1.05)
+)  # one seed's time against one seed's is never known better than this
+LEADERS = {  # of the standing of the original mode's time to the online one's: less is better
+    Standing.ABOVE: ONLINE,
+    Standing.BELOW: ORIGINAL,
+    Standing.EQUAL: EQUAL,
+    Standing.UNDECIDED: UNDECIDED,
+}
+
+
+def speed(pair: Pair) -> Contest:
+    """The contest of speed; the highest level of accuracy that says something decides, unless a lower one differs."""
+    contest = Contest(
+        "Fewer epochs to the same train accuracy", "at least a tenth fewer, and by more than the noise"
+    )
+    problem = _obstacle(pair)
+    if problem:
+        return replace(contest, reason=problem)
+    gaps = {level: gap for level in LEVELS if (gap := _gap(pair, level)) is not None}
+    if not gaps:
+        levels = listed([percent(level) for level in LEVELS])
+        return replace(
+            contest, reason=f"none of the levels {levels} is crossed in a way that tells them apart"
+        )
+
+    leaders = {level: LEADERS[gap.standing(SPEED_MARGIN)] for level, gap in gaps.items()}
+    decisive = max(gaps)
+    contest = replace(contest, evidence=_evidence(pair, decisive), difference=gaps[decisive])
+    if {ORIGINAL, ONLINE} <= set(leaders.values()):
+        firsts = ", ".join(f"{percent(level)}: {leader}" for level, leader in leaders.items())
+        return replace(contest, reason=f"the levels disagree ({firsts})")
+    reason = "the difference is smaller than its noise" if leaders[decisive] == UNDECIDED else ""
+    return replace(contest, leader=leaders[decisive], reason=reason)
+
+
+def _obstacle(pair: Pair) -> str:
+    """Why there are no times to compare; '' if there are. A run that is not finished may have crossed a level."""
+    for group in pair.groups:
+        if group.diverged or not group.has("train/accuracy"):
+            return obstacle("train/accuracy", group)
+        if not group.has_axis(AXIS):
+            why = next(run.missing_axes[AXIS] for run in group.runs if AXIS in run.missing_axes)
+            return f"the epochs of {group.label} are not known: {why}"
+    return ""
+
+
+def _gap(pair: Pair, level: float) -> Difference | None:
+    """log(original mode's time / online mode's time) to `level`; None where the level says nothing."""
+    times = [group.reach(level, AXIS, pair.window_steps) for group in pair.groups]
+    reached = [all(time is not None for time in side) for side in times]
+    if all(reached):
+        if all(_starts_above(group, level, pair.window_steps) for group in pair.groups):
+            return None
+        sides = [
+            estimate(np.log(side), _log_time_spread(group, level, pair.window_steps))
+            for group, side in zip(pair.groups, times, strict=True)
+        ]
+        return difference(*sides, floor=ONE_SEED_SPEED_FLOOR)
+    if reached[0]:
+        head_start = _head_start(times[0], pair.online, level, pair.window_steps)
+        return head_start and Difference(-head_start, 0.0)
+    if reached[1]:
+        head_start = _head_start(times[1], pair.original, level, pair.window_steps)
+        return head_start and Difference(head_start, 0.0)
+    return None
+
+
+def _head_start(times: list[float], slower: Group, level: float, window_steps: float) -> float | None:
+    """By how much the faster mode, there at `times`, leads a mode that stays clearly below `level` to its end.
+
+    That is at least log(end of the slower / last time of the faster); None where this is too little to tell.
+    """
+    near = slower.reach(level - ONE_SEED_FLOOR, AXIS, window_steps)
+    if any(time is not None for time in near):
+        return None
+    lead = float(np.log(min(run.end[AXIS] for run in slower.runs) / max(times)))
+    return lead if lead > SPEED_MARGIN else None
+
+
+def _starts_above(group: Group, level: float, window_steps: float) -> bool:
+    return all(run.series["train/accuracy"].smoothed(window_steps).values[0] >= level for run in group.runs)
+
+
+def _log_time_spread(group: Group, level: float, window_steps: float) -> float:
+    """How uncertain the time of a group's first seed is.
+
+    A quarter of the log of the span in which its curve crosses the band level ± ONE_SEED_FLOOR: a standard deviation,
+    if that span is taken for an interval of two to either side. A span is never shorter than what lies between two
+    points, and reaches back no further than to half the time itself.
+    """
+    run = group.runs[0]
+    curve = run.series["train/accuracy"].smoothed(window_steps)
+    step, early = curve.first_reaches(level), curve.first_reaches(level - ONE_SEED_FLOOR)
+    late = curve.first_reaches(level + ONE_SEED_FLOOR) or run.last_step
+    half = curve.spacing_steps / 2
+    time, low, high = run.axes[AXIS](np.array([step, min(early, step - half), max(late, step + half)]))
+    return float(np.log(high / max(low, time / 2)) / 4)
+
+
+def _evidence(pair: Pair, level: float) -> str:
+    """The times of both modes on every axis they share, the one that decides first."""
+    lines = []
+    for axis in (AXIS, *(axis for axis in AXES if axis != AXIS)):
+        if all(group.has_axis(axis) for group in pair.groups):
+            sides = ", ".join(
+                f"{group.label} {_mean_time(group, level, axis, pair)}" for group in pair.groups
+            )
+            lines.append(f"{AXES[axis]}: {sides}")
+    return f"to {percent(level)} in {'; '.join(lines)}"
+
+
+def _mean_time(group: Group, level: float, axis: str, pair: Pair) -> str:
+    times = group.reach(level, axis, pair.window_steps)
+    return "never" if None in times else number(float(np.mean(times)))
