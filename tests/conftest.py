@@ -5,7 +5,16 @@ import os
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import pytest
+
+from tests import parity
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where golden cases are required, finding none is a failure, not a skip."""
+    if os.environ.get("TRM_PARITY_REQUIRED") and not parity.all_cases():
+        pytest.exit(f"TRM_PARITY_REQUIRED is set, but there is no golden case in {parity.ROOT}", returncode=1)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 Tree = dict[Any, Any]
+MAX_NAMED = 4  # problems that an error spells out; a checkpoint of another model has dozens
 
 # Ours (whole path, as a pattern) → PyTorch's; the first rule that matches names the array.
 RULES: tuple[tuple[str, str], ...] = (
@@ -30,6 +31,10 @@ RULES: tuple[tuple[str, str], ...] = (
     (r"encoder\.(.+)\.kernel", r"encoder.\1.weight"),
     (r"encoder\.(.+)", r"encoder.\1"),
 )
+
+
+class KeyMismatch(ValueError):
+    """A state dict that is not this model's; the message names the keys."""
 
 
 def leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -71,19 +76,10 @@ def from_torch(state: Mapping[str, np.ndarray], *trees: Tree) -> tuple[Tree, ...
         trees: parameters, buffers (arrays or shapes) of the model to fill.
 
     Raises:
-        ValueError: naming every key that is missing, left over, or of another shape.
+        KeyMismatch: naming the keys that are missing, left over, or of another shape.
     """
     table = name_table(*trees)
-    problems = [f"missing {name}" for name in table.values() if name not in state]
-    problems += [f"unexpected {name}" for name in state if name not in table.values()]
-    for tree in trees:
-        for path, leaf in leaves(tree):
-            array = state.get(table[path])
-            if array is not None and _transpose(path, array).shape != leaf.shape:
-                expected = tuple(leaf.shape[::-1]) if path.endswith(".kernel") else tuple(leaf.shape)
-                problems.append(f"{table[path]} has shape {array.shape}, expected {expected}")
-    if problems:
-        raise ValueError("; ".join(problems))
+    check_keys({name: array.shape for name, array in state.items()}, *trees)
 
     def fill(tree: Tree, prefix: str = "") -> Tree:
         return {
@@ -93,6 +89,20 @@ def from_torch(state: Mapping[str, np.ndarray], *trees: Tree) -> tuple[Tree, ...
         }
 
     return tuple(fill(tree) for tree in trees)
+
+
+def check_keys(shapes: Mapping[str, tuple[int, ...]], *trees: Tree) -> None:
+    """Raises KeyMismatch unless the PyTorch keys and shapes are those of the model that `trees` describe."""
+    table = name_table(*trees)
+    expected = {table[path]: tuple(leaf.shape[::-1] if path.endswith(".kernel") else leaf.shape)
+                for tree in trees for path, leaf in leaves(tree)}
+    problems = [f"{name} is missing" for name in expected if name not in shapes]
+    problems += [f"{name} is unknown" for name in shapes if name not in expected]
+    problems += [f"{name} has shape {tuple(shape)}, expected {expected[name]}"
+                 for name, shape in shapes.items() if name in expected and tuple(shape) != expected[name]]
+    if problems:
+        more = f"; and {len(problems) - MAX_NAMED} more" if len(problems) > MAX_NAMED else ""
+        raise KeyMismatch("; ".join(problems[:MAX_NAMED]) + more)
 
 
 def _transpose(path: str, array: np.ndarray) -> np.ndarray:

@@ -24,13 +24,10 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, keep: int = 1):
-        def best(metrics: dict[str, float] | None) -> float:
-            return _score(metrics or {})
-
-        policy = AnyPreservationPolicy([LatestN(keep), BestN(get_metric_fn=best, n=1,
+        policy = AnyPreservationPolicy([LatestN(keep), BestN(get_metric_fn=_score, n=1,
                                                              keep_checkpoints_without_metrics=False)])
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, best_fn=best, create=True)
-        self._manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, best_fn=_score, create=True)
+        self._manager = ocp.CheckpointManager(_folder(workdir), options=options)
 
     def save(self, state: TrainState, data_position: dict[str, Any], metrics: dict[str, float] | None) -> None:
         """Saves in the background; a checkpoint of this step that is already there stays."""
@@ -49,19 +46,10 @@ class Checkpoints:
         Raises:
             ConfigError: there is no such checkpoint.
         """
-        step = self._existing(step)
+        step = _existing(self._manager, step)
         restored = self._manager.restore(step, args=ocp.args.Composite(
             state=ocp.args.StandardRestore(like), data=ocp.args.JsonRestore()))
         return restored["state"], restored["data"]
-
-    def _existing(self, step: int | None) -> int:
-        steps = sorted(self._manager.all_steps())
-        if not steps:
-            raise ConfigError(f"no checkpoint in {self._manager.directory}")
-        if step is not None and step not in steps:
-            raise ConfigError(f"no checkpoint of step {step} in {self._manager.directory}; "
-                              f"there are: {', '.join(map(str, steps))}")
-        return steps[-1] if step is None else step
 
     @property
     def latest(self) -> int | None:
@@ -83,9 +71,60 @@ class Checkpoints:
         self._manager.close()
 
 
-def _score(metrics: dict[str, float]) -> float:
+def _score(metrics: dict[str, float] | None) -> float:
     """pass@2, with the accuracy (0..1) too small a part to outweigh a task among thousands."""
-    return sum(metrics.get(tag, 0.0) * weight for tag, weight in zip(BEST_BY, (1.0, 1e-6), strict=True))
+    found = metrics or {}
+    return sum(found.get(tag, 0.0) * weight for tag, weight in zip(BEST_BY, (1.0, 1e-6), strict=True))
+
+
+def _folder(workdir: Path) -> Path:
+    return (workdir / "checkpoints").absolute()
+
+
+def _existing(manager: ocp.CheckpointManager, step: int | None) -> int:
+    """`step`, or the latest for None. Raises ConfigError where there is no such checkpoint."""
+    steps = sorted(manager.all_steps())
+    if not steps:
+        raise ConfigError(f"no checkpoint in {manager.directory}")
+    if step is not None and step not in steps:
+        raise ConfigError(f"no checkpoint of step {step} in {manager.directory}; "
+                          f"there are: {', '.join(map(str, steps))}")
+    return steps[-1] if step is None else step
+
+
+def _named(manager: ocp.CheckpointManager, which: str) -> int | None:
+    """The step that "latest" (None), "best" or a number means. Raises ConfigError where it means none."""
+    if which == "best" and manager.best_step() is None:
+        raise ConfigError(f"no checkpoint in {manager.directory} has been scored: none is the best")
+    if which in ("latest", "best"):
+        return manager.best_step() if which == "best" else None
+    if not which.isdecimal():
+        raise ConfigError(f"step {which!r} is neither a number nor one of latest, best")
+    return int(which)
+
+
+def restore_fields(workdir: Path, which: str, like: dict[str, Tree]) -> tuple[int, dict[str, Tree]]:
+    """Some fields of the TrainState of a run, without reading or writing anything else of it.
+
+    Args:
+        which: a step in digits, "latest", or "best" by held-out score.
+        like: name of the field → shapes with shardings.
+
+    Returns:
+        The checkpoint's step, and the fields.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+    """
+    folder = _folder(workdir)
+    if not folder.is_dir():
+        raise ConfigError(f"no checkpoint in {folder}")
+    options = ocp.CheckpointManagerOptions(read_only=True, best_fn=_score)
+    with ocp.CheckpointManager(folder, options=options) as manager:
+        step = _existing(manager, _named(manager, which))
+        args = ocp.args.PyTreeRestore(like, restore_args=ocp.checkpoint_utils.construct_restore_args(like),
+                                      partial_restore=True)
+        return step, manager.restore(step, args=ocp.args.Composite(state=args))["state"]
 
 
 def check_same_model(workdir: Path, config: dict[str, Any]) -> None:

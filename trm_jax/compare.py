@@ -1,9 +1,10 @@
-"""From run folders to an answer: which training dynamics wins, on what evidence, and what to run next.
+"""▶ From run folders to an answer: which training dynamics wins, on what evidence, and what to run next.
 
     python -m trm_jax.compare runs/o1 runs/l1 [runs/…] [--out=report/] [--name runs/o1=O1]
 
-Reads the TensorBoard event files of each folder (ours or any other producer's with the same tags), prints a table and the
-verdict by the plan's own criteria, and writes report.html (one file, works offline), PNG pictures and summary.json.
+Reads the TensorBoard event files of each folder (ours, or any other producer's with the same tags), prints a
+table and the verdict by the plan's own criteria, and writes report.html (one file, works offline), PNG
+pictures and summary.json.
 """
 
 import sys
@@ -16,6 +17,7 @@ from trm_jax.comparison import plots, report, table
 from trm_jax.comparison.curves import charts as charts_of
 from trm_jax.comparison.events import RunError
 from trm_jax.comparison.groups import group_runs, smoothing_window
+from trm_jax.comparison.report import VALIDATED
 from trm_jax.comparison.runs import Run, load_run
 from trm_jax.comparison.verdict import STANDINGS, Verdict, judge
 
@@ -82,7 +84,7 @@ def load_runs(folders: Sequence[str], names: Sequence[str]) -> list[Run]:
 
 
 def labels_of(paths: list[Path], names: Sequence[str]) -> list[str]:
-    """One label per path: the one it is given, or its last part, or the whole path where last parts are equal.
+    """One label per path: the one it is given, or its last part, or all of it where last parts are equal.
 
     Raises:
         RunError: a `PATH=LABEL` that names none of the paths, or a label given twice.
@@ -109,15 +111,14 @@ def verdict_text(verdict: Verdict) -> str:
     """The verdict for a terminal: the answer, the criteria with their evidence, the next step."""
     lines = [f"Verdict: {verdict.headline}. {verdict.why}"]
     for validation in verdict.validations:
-        lines.append(f"{validation.title}: {validation.outcome}")
+        lines.append(f"{validation.title}: {VALIDATED[validation.outcome]}")
         for criterion in validation.criteria:
             lines.append(f"  {criterion.outcome:<9}  {criterion.name} ({criterion.threshold})")
             details = [text for text in (criterion.evidence, criterion.reason) if text]
             lines += [f"             {detail}" for detail in details]
-    lines += [
-        f"{aside.label} against {aside.against}: final train accuracy {STANDINGS[aside.standing]} ({aside.evidence})"
-        for aside in verdict.asides
-    ]
+    for aside in verdict.asides:
+        words = f"{STANDINGS[aside.standing]} ({aside.evidence})"
+        lines.append(f"{aside.label} against {aside.against}: final train accuracy {words}")
     lines += [f"Note: {caveat}" for caveat in verdict.caveats]
     lines.append(f"Next: {verdict.next_step.what}")
     lines += [f"  {command}" for command in verdict.next_step.commands]

@@ -1,8 +1,9 @@
 """A run's configuration as frozen dataclasses, checked as a whole."""
 
+import ast
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from trm_jax.scoring import EvalConfig
 from trm_jax.steps import ModeConfig
 
 CONFIG_FILE = "config.json"
+
+# What an evaluation of a trained run may set otherwise than its training did.
+CHANGEABLE = ("eval.augmentations", "eval.halt", "eval.batch_size", "eval.pass_ks", "data.max_eval_groups",
+              "data.source", "arch.halt_max_steps", "arch.forward_dtype")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +100,43 @@ def from_dict(config: Mapping[str, Any]) -> Settings:
     return Settings(**{name: _section(name, cls, config[name]) for name, cls in sections.items()})
 
 
-def load(workdir: Path) -> Settings:
-    """Settings of the run in `workdir`. Raises ConfigError where there is none."""
+def load(workdir: Path, changes: Iterable[str] = ()) -> Settings:
+    """Settings of the run in `workdir`, with `changes` to them, each "SECTION.FIELD=VALUE" of CHANGEABLE.
+
+    Raises:
+        ConfigError: there is no run, or a change that cannot be made.
+    """
     file = workdir / CONFIG_FILE
     if not file.exists():
         raise ConfigError(f"{workdir} holds no run: {CONFIG_FILE} is missing")
-    return from_dict(json.loads(file.read_text()))
+    try:
+        config = json.loads(file.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{file} is malformed: {error}") from None
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if name not in CHANGEABLE or not equals:
+            raise ConfigError(f"--config.{change}: of a trained run only --config.FIELD=VALUE of these can be set; "
+                              f"{nearest(name, CHANGEABLE)}")
+        section, field = name.split(".")
+        config[section][field] = _value(name, text, config[section][field])
+    return from_dict(config)
+
+
+def _value(name: str, text: str, old: Any) -> Any:
+    """`text` as a value of the type of `old`: a text, a whole number or a list of such."""
+    if isinstance(old, str):
+        return text
+    try:
+        value = ast.literal_eval(text)
+        new = list(value) if isinstance(old, list) else value
+    except (ValueError, SyntaxError, TypeError):
+        new = None
+    numbers = new if isinstance(old, list) else [new]
+    if not isinstance(numbers, list) or any(type(number) is not int for number in numbers):
+        kind = "whole numbers, separated by commas" if isinstance(old, list) else "a whole number"
+        raise ConfigError(f"--config.{name}={text}: not {kind}")
+    return new
 
 
 def _section(name: str, cls: Any, values: Mapping[str, Any]) -> Any:

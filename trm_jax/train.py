@@ -111,7 +111,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
             "parameters: " + ", ".join(f"{part} {count:,}" for part, count in counts.items()),
             f"{last_step} steps of {rows} rows on {mesh.size} {mesh.devices.flat[0].device_kind} device(s); "
             f"activations in {settings.arch.dtype}"]
-    writer.text("config", plain)
+    writer.start(plain)
     writer.text("parameters", counts)
     writer.text("log", "\n".join(log))
     if main:

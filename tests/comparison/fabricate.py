@@ -38,11 +38,11 @@ def learning(
     final: float,
     tau: float = 0.2,
     log_every: int = 10,
-    noise: float = 0.01,
+    noise: float = 0.005,
     seed: int = 0,
     batches: int = BATCHES,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and an accuracy that rises to `final`; `tau` is the time constant as a share of the planned training."""
+    """Steps and an accuracy that rises to `final` with the time constant `tau`, a share of the training."""
     steps = np.arange(log_every, batches + 1, log_every)
     rng = np.random.default_rng(seed)
     return steps, final * (1 - np.exp(-steps / (tau * BATCHES))) + noise * rng.normal(size=len(steps))
@@ -68,11 +68,11 @@ def evaluations(last: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def original_scalars(
-    final: float = 0.95, tau: float = 0.2, log_every: int = 10, seed: int = 0, **changes
+    final: float = 0.95, tau: float = 0.2, log_every: int = 10, seed: int = 0, noise: float = 0.005, **changes
 ) -> dict:
     """A healthy run of the original dynamics; `changes` replace tags (`train__steps=…`), None drops one."""
     scalars = {
-        "train/accuracy": learning(final, tau, log_every, seed=seed),
+        "train/accuracy": learning(final, tau, log_every, noise, seed),
         "train/exact_accuracy": learning(0.9 * final, 2 * tau, log_every, seed=seed + 100),
         "train/loss": slope(2.0, 0.3, log_every, 0.02, seed),
         "train/q_halt_accuracy": slope(0.6, 0.93, log_every, 0.01, seed),
@@ -83,11 +83,10 @@ def original_scalars(
 
 
 def online_scalars(
-    final: float = 0.95, tau: float = 0.2, log_every: int = 10, seed: int = 50, **changes
+    final: float = 0.95, tau: float = 0.2, log_every: int = 10, seed: int = 0, **changes
 ) -> dict:
-    scalars = original_scalars(final, tau, log_every, seed)
-    del scalars["train/steps"]
-    return _changed(scalars, changes)
+    """Like `original_scalars`, of online learning, which has no train/steps."""
+    return original_scalars(final, tau, log_every, seed + 50, **({"train__steps": None} | changes))
 
 
 def write_run(

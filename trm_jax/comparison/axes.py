@@ -1,7 +1,7 @@
 """What a run can be laid over other runs by: optimiser updates, samples seen, epochs, wall-clock hours.
 
-An axis that cannot be computed is missing with a reason, never guessed: a PyTorch run carries no configuration, so its
-batch size and its number of groups are unknown.
+An axis that cannot be computed is missing with a reason, never guessed: a PyTorch run carries no
+configuration, so that its batch size and its number of groups are not known.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from trm_jax.comparison.events import Events
+from trm_jax.comparison.metrics import SAMPLES
 from trm_jax.comparison.series import Series
 
 
@@ -41,8 +42,8 @@ def axes_of(events: Events, config: Mapping[str, Any], mode: str) -> tuple[dict[
     else:
         missing["updates"] = "no configuration: the updates per batch are not known"
 
-    if _has_points(events, "train/samples"):
-        axes["samples"] = _logged(events.series["train/samples"])
+    if _has_points(events, SAMPLES):
+        axes["samples"] = _logged(events.series[SAMPLES])
     elif batch_size:
         axes["samples"] = _proportional(batch_size)
     else:
@@ -99,6 +100,6 @@ def _hours(events: Events) -> Axis | None:
 
 
 def _prolonged_interp(x: np.ndarray, knots: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Linear interpolation that goes on with the mean slope beyond the last knot and stays flat before the first."""
+    """Linear interpolation, with the mean slope beyond the last knot and flat before the first."""
     slope = (values[-1] - values[0]) / (knots[-1] - knots[0]) if knots[-1] > knots[0] else 0.0
     return np.interp(x, knots, values) + np.maximum(x - knots[-1], 0) * slope

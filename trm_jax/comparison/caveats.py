@@ -5,14 +5,15 @@ from typing import Any
 
 from trm_jax.comparison.contests import ONE_SEED_FLOOR, Pair
 from trm_jax.comparison.groups import Group
-from trm_jax.comparison.metrics import STEPS_PER_SAMPLE
+from trm_jax.comparison.metrics import SAMPLES
 from trm_jax.comparison.wording import listed, number, seeds
 
 PLAN_GROUPS, PLAN_EPOCHS = 32, 20_000
 DECIDING_AXIS = (
-    "Speed is decided by epochs, as the plan asks. An epoch counts the rows that the data pipeline offers, which is "
-    "the same for both modes. But online learning makes several optimiser updates of each batch and the original "
-    "dynamics one, and these let a row in only where another has halted: updates, samples and hours stand beside."
+    "Speed is decided by epochs, as the plan asks. An epoch counts the rows that the data pipeline offers, "
+    "the same for both modes. But online learning makes several optimiser updates of a batch where the "
+    "original dynamics make one, and these take a row in only when another has halted. "
+    "Hence the other axes beside it."
 )
 # Settings in which the two baselines differ by design, or which do not change what is learnt.
 EXPECTED_DIFFERENCES = (
@@ -42,10 +43,15 @@ def caveats(pair: Pair, groups: list[Group]) -> list[str]:
             "A pretrained decoder was loaded. The published one was trained with the evaluation tasks' "
             "demonstrations, so that a held-out score which starts from it is not clean."
         )
-    if pair.original.has(STEPS_PER_SAMPLE):
+    if pair.original.has_axis("samples") and not pair.original.has(SAMPLES):
         found.append(
-            "train/accuracy of the original dynamics is over all rows, also those that have only begun to think; "
-            "the rows that halt are in the table beside it."
+            f"The samples of {pair.original.label} are the rows it was offered: train/samples, which counts "
+            "those that were let in, is not logged."
+        )
+    if not pair.original.runs[0].mode_is_inferred:
+        found.append(
+            "train/accuracy of the original dynamics is over all rows, also those that have only begun "
+            "to think; the rows that halt are in the table beside it."
         )
     return [caveat for caveat in found if caveat]
 
@@ -58,8 +64,8 @@ def _few_seeds(pair: Pair) -> str:
     if max(counts) > 1:
         return f"{words}: the spread of the seeds of one is taken for that of the other."
     return (
-        f"{words}, and one seed does not show how far seeds lie apart. Noise is what each run shows of itself, and at "
-        f"least {ONE_SEED_FLOOR} in accuracy; another seed may still turn a difference around."
+        f"{words}, and one seed does not show how far seeds lie apart. Noise is what each run shows "
+        f"of itself, and at least {ONE_SEED_FLOOR} in accuracy; another seed may turn a difference around."
     )
 
 

@@ -1,8 +1,8 @@
 """Original dynamics against online learning, question by question; here final accuracy and held-out score.
 
-A contest has a leader where the difference is larger than both its noise and the margin below which a difference
-does not matter; it is equal where the difference and its noise together stay within the margin; everything else is
-undecided.
+A contest has a leader where the difference is larger than both its noise and the margin below which a
+difference does not matter; it is equal where the difference and its noise together stay within the margin;
+everything else is undecided.
 """
 
 from dataclasses import dataclass, replace
@@ -116,7 +116,7 @@ def _judged(contest: Contest, pair: Pair, tag: str, extra_noise: float) -> Conte
         contest,
         leader=leader,
         evidence=f"{evidence}; difference {gap.value:+.3f}, noise ± {gap.noise:.3f}",
-        reason="the noise is too large to tell a difference from none" if leader == UNDECIDED else "",
+        reason="the difference and its noise lie on both sides of the margin" if leader == UNDECIDED else "",
         difference=gap,
     )
 

@@ -1,7 +1,7 @@
 """Curves to draw: every metric of every group in 300 cells of its run, whatever the number of logged points.
 
-Shapes: C cells. The line is the mean over a cell and the seeds; the band is one standard deviation, across seeds or, with
-one seed, of what was logged within the cell.
+Shapes: C cells. The line is the mean over a cell and the seeds; the band is one standard deviation, across
+seeds or, with one seed, of what was logged within the cell.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from trm_jax.comparison.metrics import COLLAPSE_RATIO, LEVELS, METRICS, STEPS, S
 from trm_jax.comparison.series import Series
 
 CELLS = 300
-# Okabe and Ito's colours, which stay apart for colour-blind readers, without the yellow that is lost on white; runs beyond
-# the seventh repeat the colours with the next dash pattern (lengths of line and gap).
+# Okabe and Ito's colours, which stay apart for colour-blind readers, without the yellow that is lost on
+# white; runs beyond the seventh repeat the colours with the next dash pattern (lengths of line and gap).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 DASHES = ((), (6, 3), (2, 2))
 

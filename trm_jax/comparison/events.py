@@ -1,8 +1,9 @@
-"""TensorBoard event files of any producer (tensorboardX, torch.utils.tensorboard, TensorFlow) → series and texts.
+"""TensorBoard event files of any producer (tensorboardX, PyTorch, TensorFlow) → series and texts.
 
-The files are read as what they are, length-prefixed protobuf records, because TensorBoard's own EventAccumulator takes
-five times as long. A file that ends in the middle of a record (a run that was killed, or is still going) gives all its whole
-records and a note; a value that is not finite is kept apart from the series.
+The files are read as what they are, length-prefixed protobuf records, because TensorBoard's own
+EventAccumulator takes five times as long. A file that ends in the middle of a record (a run that was killed,
+or is still going) gives all its whole records and a note; a value that is not finite is kept apart from the
+series.
 """
 
 import mmap
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.proto.types_pb2 import (
     DT_BFLOAT16,
     DT_DOUBLE,
@@ -33,10 +34,8 @@ EVENT_FILES = "*events.out.tfevents.*"
 TEXT_SUFFIX = "/text_summary"  # what tensorboardX and torch append to the tag of a text
 NUMBERS = {DT_BFLOAT16, DT_DOUBLE, DT_FLOAT, DT_HALF, DT_INT32, DT_INT64}
 _LENGTH = struct.Struct("<Q")
-_HEADER_BYTES, _FOOTER_BYTES = (
-    12,
-    4,
-)  # length and its checksum before a record, the record's checksum after it
+_HEADER_BYTES = 12  # before a record: its length and a checksum of that
+_FOOTER_BYTES = 4  # behind it: its checksum
 
 
 class RunError(ValueError):
@@ -44,17 +43,10 @@ class RunError(ValueError):
 
 
 @dataclass
-class _Columns:
-    """The points of one tag in the order they were written; arrays of machine numbers, 24 bytes a point."""
-
-    steps: array = field(default_factory=lambda: array("q"))
-    values: array = field(default_factory=lambda: array("d"))
-    wall_s: array = field(default_factory=lambda: array("d"))
-
-
-@dataclass
 class _EventFile:
-    scalars: dict[str, _Columns] = field(default_factory=dict)
+    # Of each tag its points in the order of writing: step, value, wall time, step, value, wall time, …
+    # One flat array of machine numbers, because 50 MB of events are a million points.
+    scalars: dict[str, array] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     first_wall_s: float = np.inf
     last_wall_s: float = -np.inf
@@ -90,8 +82,8 @@ def find_event_files(folder: Path) -> list[Path]:
 def read_events(folder: Path) -> Events:
     """Reads all scalars and texts of the run in `folder`.
 
-    A restart repeats the steps since its last checkpoint: of every tag, the points of an earlier file from the later
-    file's first step on are dropped, as TensorBoard does it.
+    A restart repeats the steps since its last checkpoint: of every tag, the points of an earlier file from
+    the later file's first step on are dropped, as TensorBoard does it.
 
     Raises:
         RunError: see `find_event_files`.
@@ -115,10 +107,23 @@ def read_events(folder: Path) -> Events:
 def _read_file(path: Path) -> tuple[_EventFile, str]:
     """The whole records of one file, and a note on what is wrong with the rest ('' if nothing is)."""
     file = _EventFile()
+    scalars = file.scalars
     count = 0
     try:
-        for count, event in enumerate(_records(path), start=1):  # noqa: B007 - the count is used after the loop
-            _add_event(file, event)
+        for event in _records(path):
+            wall_s = event.wall_time
+            for value in event.summary.value:
+                number = value.simple_value if value.HasField("simple_value") else _from_tensor(file, value)
+                if number is None:
+                    continue
+                points = scalars.get(value.tag)
+                if points is None:
+                    points = scalars[value.tag] = array("d")
+                points.extend((event.step, number, wall_s))
+            if not count:
+                file.first_wall_s = wall_s
+            count += 1
+            file.last_wall_s = wall_s
     except (DecodeError, EOFError) as error:
         return file, f"{path.name}: {error or 'a damaged record'}; the {count} records before it are used"
     return file, "" if count else f"{path.name}: is empty"
@@ -140,50 +145,29 @@ def _records(path: Path) -> Iterator[Event]:
             start = end + _FOOTER_BYTES
 
 
-def _add_event(file: _EventFile, event: Event) -> None:
-    wall_s = event.wall_time
-    file.first_wall_s = min(file.first_wall_s, wall_s)
-    file.last_wall_s = max(file.last_wall_s, wall_s)
-    for value in event.summary.value:
-        kind = value.WhichOneof("value")
-        if kind == "simple_value":
-            number = value.simple_value
-        elif kind == "tensor" and value.tensor.dtype == DT_STRING:
-            file.texts[value.tag.removesuffix(TEXT_SUFFIX)] = _text(value.tensor)
-            continue
-        elif kind == "tensor" and value.tensor.dtype in NUMBERS:
-            tensor = make_ndarray(value.tensor)
-            if tensor.size != 1:  # TensorFlow writes histograms as tensors too
-                continue
-            number = float(tensor.reshape(()))
-        else:
-            continue  # pictures, histograms, graphs
-        columns = file.scalars.get(value.tag)
-        if columns is None:
-            columns = file.scalars[value.tag] = _Columns()
-        columns.steps.append(event.step)
-        columns.values.append(number)
-        columns.wall_s.append(wall_s)
+def _from_tensor(file: _EventFile, value: Summary.Value) -> float | None:
+    """The number in a tensor; a text goes to `file`; pictures, histograms and the like are passed over."""
+    tensor = value.tensor
+    if tensor.dtype == DT_STRING and tensor.string_val:
+        text = b"\n".join(tensor.string_val).decode("utf-8", errors="replace")
+        file.texts[value.tag.removesuffix(TEXT_SUFFIX)] = text
+    elif tensor.dtype in NUMBERS:
+        numbers = make_ndarray(tensor)
+        if numbers.size == 1:  # TensorFlow writes histograms as tensors too
+            return float(numbers.reshape(()))
+    return None
 
 
-def _text(tensor: TensorProto) -> str:
-    return b"\n".join(tensor.string_val).decode("utf-8", errors="replace")
-
-
-def _join(parts: list[_Columns]) -> Series:
-    """One series from the files of a run, the earliest first."""
-    arrays = [(np.array(part.steps), np.array(part.values), np.array(part.wall_s)) for part in parts]
-    for index, (later_steps, _, _) in enumerate(arrays[1:], start=1):
-        for earlier in range(index):
-            keep = arrays[earlier][0] < later_steps.min()
-            arrays[earlier] = tuple(column[keep] for column in arrays[earlier])
-    steps, values, wall_s = (np.concatenate(columns) for columns in zip(*arrays, strict=True))
+def _join(parts: list[array]) -> Series:
+    """One series from the points of a tag in the files of a run, the earliest first."""
+    points = np.empty((0, 3))
+    for part in parts:
+        later = np.frombuffer(part).reshape(-1, 3)
+        points = np.concatenate([points[points[:, 0] < later[:, 0].min()], later])
 
     # Within one file a step may stand twice; what was written last counts.
-    order = np.argsort(steps, kind="stable")
-    steps, values, wall_s = steps[order], values[order], wall_s[order]
-    last = np.append(steps[1:] != steps[:-1], True)
-    steps, values, wall_s = steps[last], values[last], wall_s[last]
-
+    points = points[np.argsort(points[:, 0], kind="stable")]
+    points = points[np.append(points[1:, 0] != points[:-1, 0], True)]
+    steps, values, wall_s = np.ascontiguousarray(points.T)
     finite = np.isfinite(values)
     return Series(steps[finite], values[finite], wall_s[finite], bad_steps=steps[~finite])

@@ -1,8 +1,8 @@
 """Runs of one configuration that differ in the seed only: their means, spreads and differences.
 
-Noise is a half-width: two values differ when they lie further apart than it. Between groups with several seeds it is the
-95 % interval of Student's t with pooled variance. One seed on each side cannot show the spread of seeds; there it is twice the
-slow wandering of both runs, and at least a floor.
+Noise is a half-width: two values differ when they lie further apart than it. Between groups with several
+seeds it is the 95 % interval of Student's t with pooled variance. One seed on each side cannot show the
+spread of seeds; there it is twice the slow wandering of both runs, and at least a floor.
 """
 
 import json
@@ -31,7 +31,7 @@ class Estimate:
     """One number of a group."""
 
     mean: float
-    spread: float  # standard deviation across seeds or, with one seed, of its block means; NaN where there is none
+    spread: float  # standard deviation across seeds or, with one seed, of its block means; NaN for none
     seeds: int
 
     @property
@@ -58,6 +58,9 @@ class Difference:
     value: float
     noise: float
 
+    def __neg__(self) -> "Difference":
+        return Difference(-self.value, self.noise)
+
     def standing(self, margin: float) -> Standing:
         """How a stands to b, where differences within `margin` do not matter.
 
@@ -67,6 +70,10 @@ class Difference:
         if abs(self.value) > max(margin, self.noise):
             return Standing.ABOVE if self.value > 0 else Standing.BELOW
         return Standing.EQUAL if abs(self.value) + self.noise <= margin else Standing.UNDECIDED
+
+    def is_not_below(self, margin: float) -> bool:
+        """Whether a is at least b's equal, give or take `margin`, even if they cannot be told apart."""
+        return self.value - self.noise >= -margin
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +112,7 @@ class Group:
         return estimate(means, spreads[0])
 
     def best(self, tag: str, window_steps: float) -> Estimate | None:
-        """The best value of every run; of training metrics, that of the smoothed curve. None where there is no best."""
+        """The best value, in training that of the smoothed curve; None where there is no best."""
         better = BY_TAG[tag].better
         if not better or not self.has(tag):
             return None
@@ -114,7 +121,7 @@ class Group:
         return estimate([pick(run.series[tag].smoothed(width).values) for run in self.runs])
 
     def reach(self, level: float, axis: str, window_steps: float) -> list[float | None]:
-        """Where on `axis` the smoothed train accuracy of each seed first stands at `level`; None for never."""
+        """Where on `axis` the smoothed train accuracy of each seed first is at `level`; None for never."""
         found = []
         for run in self.runs:
             step = run.series["train/accuracy"].smoothed(window_steps).first_reaches(level)
@@ -154,7 +161,7 @@ def difference(a: Estimate, b: Estimate, floor: float) -> Difference:
 
 
 def at_equal_epochs(*groups: Group) -> tuple[list[Group], float | None]:
-    """The groups, cut at the epochs of the shortest run where lengths differ and are known; those epochs, else None."""
+    """The groups, cut at the epochs of the shortest run if lengths differ; those epochs, or None."""
     if not all(group.has_axis("epochs") for group in groups):
         return list(groups), None
     ends = [run.end["epochs"] for group in groups for run in group.runs]
@@ -176,7 +183,7 @@ def group_runs(runs: list[Run]) -> list[Group]:
 
 
 def smoothing_window(groups: list[Group]) -> float:
-    """One window, in steps, for all runs: curves that are smoothed differently reach a level at different times."""
+    """One window, in steps, for all runs: how a curve is smoothed changes when it reaches a level."""
     runs = [run for group in groups for run in group.runs]
     spacings = [run.series["train/accuracy"].spacing_steps for run in runs if "train/accuracy" in run.series]
     shortest = min(run.last_step for run in runs)

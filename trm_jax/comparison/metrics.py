@@ -1,4 +1,4 @@
-"""The metrics of the experiment plan: one row each, by topic; the order is the order of every table and plot."""
+"""The metrics of the experiment plan, one row each, in the order of every table and plot."""
 
 from dataclasses import dataclass
 
@@ -28,6 +28,7 @@ class Metric:
         return self.tag.startswith("eval/")
 
 
+SAMPLES = "train/samples"  # rows let in since the start
 STEPS = "train/steps"
 STEPS_PER_SAMPLE = "train/steps_per_sample"
 GRADIENT_SHARE = "grad/encoder_share"
@@ -55,7 +56,7 @@ METRICS = (
     Metric("grad/encoder_norm", "encoder gradient norm", "Encoder", log_scale=True),
     Metric("train/encoder_cross_sample_var", "context variance across tasks", "Encoder", log_scale=True),
     Metric("train/encoder_norm", "context norm", "Encoder"),
-    Metric("train/encoder_grad_rows", "rows that train the encoder", "Encoder"),
+    Metric("train/encoder_grad_rows", "share of rows that train the encoder", "Encoder"),
     Metric("train/posterior_std", "posterior standard deviation", "Encoder"),
     Metric("grad/total_norm", "gradient norm", "Speed and stability", log_scale=True),
     Metric("perf/samples_per_s", "samples per second", "Speed and stability", "high"),
@@ -68,10 +69,10 @@ TOPICS = tuple(dict.fromkeys(metric.topic for metric in METRICS))
 
 
 def derived(series: dict[str, Series]) -> dict[str, Series]:
-    """`series` and what follows from it: the encoder's gradient share, and the collapse ratio where it was not logged.
+    """`series` with the encoder's gradient share, and with the collapse ratio if it was not logged.
 
-    The share is ‖g_encoder‖² / (‖g_encoder‖² + ‖g_decoder‖²); the ratio is the variance of the context within a task over
-    that across tasks.
+    The share is ‖g_encoder‖² / (‖g_encoder‖² + ‖g_decoder‖²); the ratio is the variance of the context within
+    a task over that across tasks.
     """
     made = {}
     norms = _together(series, "grad/encoder_norm", "grad/decoder_norm")
@@ -89,14 +90,15 @@ def derived(series: dict[str, Series]) -> dict[str, Series]:
 def steps_per_sample(samples: Series, batch_size: int, halt_max_steps: int) -> Series | None:
     """ACT steps that a sample takes before it halts, from the count of samples that were let in.
 
-    Every batch makes one ACT step on each of its rows, so that is rows · batches / samples. `train/steps` cannot stand for
-    it: our runs log its mean over all rows, which is half the maximum, and swings, when every row runs to the maximum.
-    Windows hold whole rounds of the longest sample, else rows that march in step would make them swing as well.
+    Every batch makes one ACT step on each of its rows, so that is rows · batches / samples. `train/steps`
+    cannot stand for it: our runs log its mean over all rows, which is about half the maximum, and swings,
+    when every row runs to the maximum. Windows hold whole rounds of the longest sample, else rows that march
+    in step would make them swing as well.
 
     Args:
-        samples: `train/samples`, the samples let in since the start.
+        samples: `train/samples`, the rows let in since the start.
     """
-    if len(samples) < 2 or (np.diff(samples.values) < 0).any():
+    if len(samples) < 2:
         return None
     rounds = max(2, int(np.ceil(samples.spacing_steps / halt_max_steps)))
     ends = np.arange(samples.steps[0], samples.steps[-1] + 1, rounds * halt_max_steps)

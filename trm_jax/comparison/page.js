@@ -117,7 +117,7 @@ function draw(figure, chart, index) {
     return `<line class="guide" x1="${LEFT}" x2="${W - RIGHT}" y1="${y}" y2="${y}"/>`;
   });
   figure.innerHTML = `${caption}<svg viewBox="0 0 ${W} ${H}" role="img" aria-label="${escaped(chart.title)}">` +
-    `<clipPath id="clip${index}"><rect x="${LEFT}" y="${TOP}" width="${W - LEFT - RIGHT}" height="${H - TOP - BOTTOM}"/></clipPath>` +
+    `<clipPath id="clip${index}"><rect x="${LEFT}" y="${TOP}" width="${W - LEFT - RIGHT + 4}" height="${H - TOP - BOTTOM}"/></clipPath>` +
     frame(scale) + guides.join("") +
     `<g clip-path="url(#clip${index})">${shown.map((line) => drawn(line, scale)).join("")}</g>` +
     `<line class="cross" y1="${TOP}" y2="${H - BOTTOM}" visibility="hidden"/></svg>${note}`;

@@ -81,7 +81,7 @@ def _settle(answer: str, pair: list[Group]) -> NextStep:
     commands = tuple(_another_seed(group, name) for group, name in zip(pair, names, strict=True))
     diverged = [group.label for group in pair if group.diverged]
     if diverged:
-        what = f"{listed(diverged)} diverged: look at its gradient norm and learning rate, then run another seed."
+        what = f"{listed(diverged)} diverged: look at gradient norm and learning rate, then run another seed."
     elif answer == TIE:
         what = (
             f"The plan has no branch for a tie: settle it with another seed of each{_or_the_cheaper(pair)}."

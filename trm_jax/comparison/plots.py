@@ -59,7 +59,8 @@ def _figure(groups: list[Group], charts: list[Chart], title: str, why: str) -> F
     figure = Figure(
         figsize=(max(4.6 * columns, 6.5), 3.1 * row_count + 1.0), facecolor="white", layout="constrained"
     )
-    figure.suptitle(title + "\n" * len(why.splitlines()), x=0.01, ha="left", fontsize=15, fontweight="bold", color=INK)
+    room = "\n" * len(why.splitlines())
+    figure.suptitle(title + room, x=0.01, ha="left", fontsize=15, fontweight="bold", color=INK)
     figure.text(0.01, 1 - 0.36 / figure.get_figheight(), why, ha="left", va="top", fontsize=11, color=INK)
     axis = drawn_axis(groups)
     grid = figure.subplots(row_count, columns, squeeze=False).ravel()

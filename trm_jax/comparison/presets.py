@@ -58,7 +58,7 @@ def baseline(groups: list[Group], mode: str) -> Group | None:
 
 
 def best_of(groups: list[Group], mode: str) -> Group:
-    """The mode's baseline or, of the groups that are clearly above it in final train accuracy, the highest."""
+    """The mode's baseline or, of the groups clearly above it in final train accuracy, the highest."""
     base = baseline(groups, mode)
     tag = "train/accuracy"
     rivals = [group for group in groups if group.mode == mode and series_of(group) != "E" and group.has(tag)]

@@ -23,6 +23,7 @@ from trm_jax.comparison.verdict import STANDINGS, Verdict
 from trm_jax.comparison.wording import number, percent, seeds
 
 BADGES = {Outcome.PASS: "✓ pass", Outcome.FAIL: "✕ fail", Outcome.UNDECIDED: "? undecided"}
+VALIDATED = {Outcome.PASS: "validated", Outcome.FAIL: "not validated", Outcome.UNDECIDED: "undecided"}
 LEADERS = {ORIGINAL: "Original dynamics", ONLINE: "Online learning", EQUAL: "Equal", UNDECIDED: "Undecided"}
 DIGITS = 5  # significant digits of the drawn curves
 
@@ -65,8 +66,8 @@ def write_page(
         + _asides(verdict),
         "next_step": _next_step(verdict),
         "caveats": "".join(f"<li>{escape(caveat)}</li>" for caveat in verdict.caveats),
-        "key_table": _table(groups, [row for row in rows if row.is_key]),
-        "full_table": _table(groups, rows),
+        "key_table": _numbers(groups, [row for row in rows if row.is_key]),
+        "full_table": _numbers(groups, rows),
         "runs": _runs(groups),
         "style": _asset("page.css"),
         "script": _asset("page.js"),
@@ -90,7 +91,8 @@ def _contest(contest: Contest, verdict: Verdict) -> str:
     lines = "".join(f"<p>{escape(line)}</p>" for line in contest.evidence.split("; ") if line)
     reason = f'<p class="reason">{escape(contest.reason)}</p>' if contest.reason else ""
     return (
-        f'<div class="contest"><h3>{escape(contest.question)}</h3><p class="leader">{LEADERS[contest.leader]}</p>'
+        f'<div class="contest"><h3>{escape(contest.question)}</h3>'
+        f'<p class="leader">{LEADERS[contest.leader]}</p>'
         f'{lines}{reason}<p class="threshold">Needs: {escape(contest.threshold)}.</p></div>'
     )
 
@@ -100,32 +102,28 @@ def _badge(outcome: Outcome) -> str:
 
 
 def _validation(validation: Validation) -> str:
-    words = {Outcome.PASS: "validated", Outcome.FAIL: "not validated", Outcome.UNDECIDED: "undecided"}[
-        validation.outcome
+    rows = [
+        [
+            escape(criterion.name),
+            _badge(criterion.outcome),
+            f"{escape(criterion.evidence) or '–'}<small>{escape(criterion.reason)}</small>",
+            escape(criterion.threshold),
+        ]
+        for criterion in validation.criteria
     ]
-    body = "".join(
-        f"<tr><th>{escape(c.name)}</th><td>{_badge(c.outcome)}</td>"
-        f"<td>{escape(c.evidence) or '–'}<small>{escape(c.reason)}</small></td><td>{escape(c.threshold)}</td></tr>"
-        for c in validation.criteria
-    )
-    return (
-        f"<h3>{escape(validation.title)}: {words}</h3>"
-        '<div class="scroll"><table class="criteria"><thead><tr><th>Criterion</th><th></th><th>Evidence</th>'
-        f"<th>Threshold</th></tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    table = _html_table(["Criterion", "", "Evidence", "Threshold"], rows, "criteria")
+    return f"<h3>{escape(validation.title)}: {VALIDATED[validation.outcome]}</h3>{table}"
 
 
 def _asides(verdict: Verdict) -> str:
     if not verdict.asides:
         return ""
-    body = "".join(
-        f"<tr><th>{escape(aside.label)}</th><td>{escape(aside.against)}</td><td>{STANDINGS[aside.standing]}</td><td>{escape(aside.evidence)}</td></tr>"
+    rows = [
+        [escape(aside.label), escape(aside.against), STANDINGS[aside.standing], escape(aside.evidence)]
         for aside in verdict.asides
-    )
-    return (
-        '<h3>The other runs: final train accuracy</h3><div class="scroll"><table><thead><tr><th>Run</th><th>Against</th>'
-        f"<th>It is</th><th>Evidence</th></tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    ]
+    table = _html_table(["Run", "Against", "It is", "Evidence"], rows)
+    return f"<h3>The other runs: final train accuracy</h3>{table}"
 
 
 def _next_step(verdict: Verdict) -> str:
@@ -133,38 +131,46 @@ def _next_step(verdict: Verdict) -> str:
     return f"<p>{escape(verdict.next_step.what)}</p>" + (f"<pre>{commands}</pre>" if commands else "")
 
 
-def _table(groups: list[Group], rows: list[Row]) -> str:
-    head = "".join(
-        f'<th data-group="{index}">{escape(group.label)}</th>' for index, group in enumerate(groups)
-    )
-    body = []
+def _numbers(groups: list[Group], rows: list[Row]) -> str:
+    """The rows as a table with a heading for each topic."""
+    head = [
+        "",
+        *(f'<span data-group="{index}">{escape(group.label)}</span>' for index, group in enumerate(groups)),
+    ]
+    body: list[list[str]] = []
     topic = None
     for row in rows:
         if row.topic != topic:
             topic = row.topic
-            body.append(f'<tr class="topic"><th colspan="{len(groups) + 1}">{escape(topic)}</th></tr>')
-        cells = "".join(
-            f"<td>{escape(cell.text)}<small>{escape(cell.note)}</small></td>" for cell in row.cells
-        )
-        body.append(f"<tr><th>{escape(row.name)}</th>{cells}</tr>")
-    return f'<div class="scroll"><table><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+            body.append([escape(topic)])
+        cells = [f"{escape(cell.text)}<small>{escape(cell.note)}</small>" for cell in row.cells]
+        body.append([escape(row.name), *cells])
+    return _html_table(head, body)
 
 
 def _runs(groups: list[Group]) -> str:
-    body = []
+    rows = []
     for group in groups:
         for run in group.runs:
-            missing = [f"{AXES[axis]} unknown: {why}" for axis, why in run.missing_axes.items()]
-            done = "" if run.progress is None else f", {percent(run.progress)} of its configured training"
+            missing = [f"{AXES[axis]} not known: {why}" for axis, why in run.missing_axes.items()]
             remarks = "<br>".join(escape(note) for note in [*missing, *run.notes]) or "–"
-            body.append(
-                f"<tr><th>{escape(group.label)}</th><td>{escape(str(run.path))}</td>"
-                f"<td>{number(run.last_step)} batches{done}</td><td>{remarks}</td></tr>"
-            )
-    return (
-        '<div class="scroll"><table><thead><tr><th>Run</th><th>Folder</th><th>Length</th><th>Remarks</th></tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
+            done = "" if run.progress is None else f", {percent(run.progress)} of its configured training"
+            length = f"{number(run.last_step)} batches{done}"
+            rows.append([escape(group.label), escape(str(run.path)), length, remarks])
+    return _html_table(["Run", "Folder", "Length", "Remarks"], rows)
+
+
+def _html_table(head: list[str], rows: list[list[str]], css_class: str = "") -> str:
+    """A table of cells that are HTML already; a row of one cell is a heading across the table."""
+    body = "".join(
+        f"<tr><th>{row[0]}</th>{''.join(f'<td>{cell}</td>' for cell in row[1:])}</tr>"
+        if len(row) > 1
+        else f'<tr class="topic"><th colspan="{len(head)}">{row[0]}</th></tr>'
+        for row in rows
     )
+    heads = "".join(f"<th>{cell}</th>" for cell in head)
+    table = f'<table class="{css_class}"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="scroll">{table}</div>'
 
 
 def _data(groups: list[Group], charts: list[Chart]) -> str:

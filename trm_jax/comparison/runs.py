@@ -8,7 +8,7 @@ from typing import Any
 
 from trm_jax.comparison.axes import Axis, axes_of
 from trm_jax.comparison.events import Events, RunError, read_events
-from trm_jax.comparison.metrics import BY_TAG, STEPS, STEPS_PER_SAMPLE, derived, steps_per_sample
+from trm_jax.comparison.metrics import BY_TAG, SAMPLES, STEPS, STEPS_PER_SAMPLE, derived, steps_per_sample
 from trm_jax.comparison.series import Series
 
 CONFIG_FILE = "config.json"
@@ -76,6 +76,8 @@ def load_run(path: Path, label: str) -> Run:
         if len(events.series[tag].bad_steps)
     ]
     config = _load_config(path, events, notes)
+    if SAMPLES in events.series:
+        events.series[SAMPLES] = events.series[SAMPLES].as_counter()
     mode = config.get("mode", {}).get("name")
     if mode not in (None, *MODES):
         raise RunError(f"{path}: its configuration says mode.name={mode!r}; known are {', '.join(MODES)}")
@@ -98,22 +100,24 @@ def load_run(path: Path, label: str) -> Run:
 def _steps_per_sample(run: Run) -> dict[str, Series]:
     """The series `train/steps_per_sample` of a run of the original dynamics that counts its samples."""
     settings = run.setting("data.global_batch_size"), run.setting("arch.halt_max_steps")
-    if run.mode != "original" or not all(settings) or "train/samples" not in run.series:
+    if run.mode != "original" or not all(settings) or SAMPLES not in run.series:
         return {}
-    made = steps_per_sample(run.series["train/samples"], *settings)
+    made = steps_per_sample(run.series[SAMPLES], *settings)
     return {} if made is None else {STEPS_PER_SAMPLE: made}
 
 
 def _progress(run: Run) -> float | None:
+    """Share of the configured training, which ends with its epochs or at `max_steps` if that is sooner."""
+    shares = []
     if run.setting("train.max_steps"):
-        return run.last_step / run.setting("train.max_steps")
+        shares.append(run.last_step / run.setting("train.max_steps"))
     if run.setting("train.epochs") and "epochs" in run.axes:
-        return run.end["epochs"] / run.setting("train.epochs")
-    return None
+        shares.append(run.end["epochs"] / run.setting("train.epochs"))
+    return max(shares, default=None)
 
 
 def _load_config(path: Path, events: Events, notes: list[str]) -> dict[str, Any]:
-    """The configuration beside the events or, where a folder was copied without it, inside them; {} for none."""
+    """The configuration beside the events or, in a folder without it, inside them; {} for none."""
     file = path / CONFIG_FILE
     if file.is_file():
         text, source = file.read_text(encoding="utf-8"), CONFIG_FILE

@@ -1,9 +1,9 @@
-"""One scalar over a training run, and what is read off it: a smoothed curve, the last part, the step of a level.
+"""One scalar over a training run, and what is read off it: smoothed curve, last part, step of a level.
 
 Shapes: N logged points. A *step* is one batch, whatever the training mode does with it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,9 +22,7 @@ class Series:
 
     steps: np.ndarray  # (N,) batches done, strictly increasing
     values: np.ndarray  # (N,) float64
-    wall_s: np.ndarray = field(
-        default_factory=_no_points
-    )  # (N,) seconds since 1970; empty for derived series
+    wall_s: np.ndarray = field(default_factory=_no_points)  # (N,) s since 1970; empty for derived series
     bad_steps: np.ndarray = field(default_factory=_no_points)  # steps of the values that are not finite
 
     def __len__(self) -> int:
@@ -41,10 +39,15 @@ class Series:
         wall_s = self.wall_s[keep] if len(self.wall_s) else self.wall_s
         return Series(self.steps[keep], self.values[keep], wall_s, self.bad_steps[self.bad_steps <= step])
 
+    def as_counter(self) -> "Series":
+        """The series of something counted, with what a restart at zero has lost put back."""
+        rise = np.diff(self.values, prepend=0.0)
+        return replace(self, values=np.cumsum(np.where(rise < 0, self.values, rise)))
+
     def smoothed(self, window_steps: float) -> "Series":
         """Centred mean over `window_steps`.
 
-        The window is in steps and not in points, so that runs that log at different intervals are smoothed alike.
+        The window is in steps and not in points: runs that log at different intervals are smoothed alike.
         """
         low = np.searchsorted(self.steps, self.steps - window_steps / 2, side="left")
         high = np.searchsorted(self.steps, self.steps + window_steps / 2, side="right")
@@ -60,8 +63,9 @@ class Series:
     def final_mean_and_spread(self) -> tuple[float, float]:
         """Mean of the last tenth, and the standard deviation of its block means (NaN with a single point).
 
-        Block means and not single points: the noise of a batch averages out, what stays is how far the run still
-        drifts and wanders, which is the nearest thing to the spread between seeds that one seed can show.
+        Block means and not single points: the noise of a batch averages out, what stays is how far the run
+        still drifts and wanders, which is the nearest thing to the spread between seeds that one seed can
+        show.
         """
         values = self.final_values()
         if not len(values):

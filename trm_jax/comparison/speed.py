@@ -1,7 +1,7 @@
 """Which mode needs fewer epochs to the same train accuracy.
 
-Epochs decide, as the plan asks; updates, samples and hours stand beside them in the evidence. Times are compared as
-ratios, so that differences here are of logarithms.
+Epochs decide, as the plan asks; updates, samples and hours stand beside them in the evidence. Times are
+compared as ratios, so that differences here are of logarithms.
 """
 
 from dataclasses import replace
@@ -36,7 +36,7 @@ LEADERS = {  # of the standing of the original mode's time to the online one's: 
 
 
 def speed(pair: Pair) -> Contest:
-    """The contest of speed; the highest level of accuracy that says something decides, unless a lower one differs."""
+    """The highest level that is clear decides, unless a lower one clearly says the opposite."""
     contest = Contest(
         "Fewer epochs to the same train accuracy", "at least a tenth fewer, and by more than the noise"
     )
@@ -51,17 +51,19 @@ def speed(pair: Pair) -> Contest:
         )
 
     leaders = {level: LEADERS[gap.standing(SPEED_MARGIN)] for level, gap in gaps.items()}
-    decisive = max(gaps)
-    contest = replace(contest, evidence=_evidence(pair, decisive), difference=gaps[decisive])
-    if {ORIGINAL, ONLINE} <= set(leaders.values()):
-        firsts = ", ".join(f"{percent(level)}: {leader}" for level, leader in leaders.items())
+    decided = {level: leader for level, leader in leaders.items() if leader != UNDECIDED}
+    level = max(decided or leaders)
+    contest = replace(contest, evidence=_evidence(pair, level), difference=gaps[level])
+    if not decided:
+        return replace(contest, reason="the difference is smaller than its noise")
+    if {ORIGINAL, ONLINE} <= set(decided.values()):
+        firsts = ", ".join(f"{percent(level)}: {leader}" for level, leader in decided.items())
         return replace(contest, reason=f"the levels disagree ({firsts})")
-    reason = "the difference is smaller than its noise" if leaders[decisive] == UNDECIDED else ""
-    return replace(contest, leader=leaders[decisive], reason=reason)
+    return replace(contest, leader=decided[level])
 
 
 def _obstacle(pair: Pair) -> str:
-    """Why there are no times to compare; '' if there are. A run that is not finished may have crossed a level."""
+    """Why there are no times to compare; '' if there are. An unfinished run may well have crossed a level."""
     for group in pair.groups:
         if group.diverged or not group.has("train/accuracy"):
             return obstacle("train/accuracy", group)
@@ -93,7 +95,7 @@ def _gap(pair: Pair, level: float) -> Difference | None:
 
 
 def _head_start(times: list[float], slower: Group, level: float, window_steps: float) -> float | None:
-    """By how much the faster mode, there at `times`, leads a mode that stays clearly below `level` to its end.
+    """By how much the faster mode, there at `times`, leads one that stays clearly below `level` to its end.
 
     That is at least log(end of the slower / last time of the faster); None where this is too little to tell.
     """
@@ -111,9 +113,9 @@ def _starts_above(group: Group, level: float, window_steps: float) -> bool:
 def _log_time_spread(group: Group, level: float, window_steps: float) -> float:
     """How uncertain the time of a group's first seed is.
 
-    A quarter of the log of the span in which its curve crosses the band level ± ONE_SEED_FLOOR: a standard deviation,
-    if that span is taken for an interval of two to either side. A span is never shorter than what lies between two
-    points, and reaches back no further than to half the time itself.
+    A quarter of the log of the span in which its curve crosses the band level ± ONE_SEED_FLOOR: a standard
+    deviation, if that span is taken for an interval of two to either side. A span is never shorter than what
+    lies between two points, and reaches back no further than to half the time itself.
     """
     run = group.runs[0]
     curve = run.series["train/accuracy"].smoothed(window_steps)

@@ -53,7 +53,7 @@ class Row:
 
 
 def rows(groups: list[Group], window_steps: float) -> list[Row]:
-    """Length of training, time to each level of train accuracy, then every metric that some group has logged."""
+    """Length of training, time to each level of train accuracy, then every metric that was logged."""
     made = [
         Row("Length of training", title, tuple(_length(group, axis) for group in groups), axis in KEY_AXES)
         for axis, title in AXES.items()

@@ -1,4 +1,7 @@
-"""The answer: which dynamics trains the encoder-based model better, on what evidence, and what to run next."""
+"""The answer: which dynamics trains the encoder-based model better, on what evidence, and what to run next.
+
+The two baselines of the plan decide; every other group is set beside them.
+"""
 
 from dataclasses import dataclass
 
@@ -63,10 +66,7 @@ def judge(groups: list[Group]) -> Verdict:
     """Judges the plan's question on all groups; the baselines O1 and L1, or what stands for them, decide."""
     original, online = baseline(groups, ORIGINAL), baseline(groups, ONLINE)
     if original is None or online is None:
-        present = original or online
-        why = f"Only runs of the {present.mode} mode are here, and the question is about both."
-        return Verdict(UNDECIDED, HEADLINES[UNDECIDED], why, (), (), (), (), next_step(UNDECIDED, groups))
-
+        return _one_sided(groups, original or online)
     pair = Pair(original, online, smoothing_window(groups))
     even = pair.at_equal_epochs()
     contests = accuracy, fast, unseen = final_accuracy(even), speed(pair), held_out(even)
@@ -92,11 +92,29 @@ def judge(groups: list[Group]) -> Verdict:
     )
 
 
+def _one_sided(groups: list[Group], present: Group) -> Verdict:
+    """Runs of one mode only: the question stays open, but whether the original dynamics halt can be seen."""
+    validations = ()
+    if present.mode == ORIGINAL:
+        nothing = Contest("Higher final train accuracy", "", reason="there is no online run to compare with")
+        validations = (validate_original(present, nothing),)
+    return Verdict(
+        answer=UNDECIDED,
+        headline=HEADLINES[UNDECIDED],
+        why=f"Only runs of the {present.mode} mode are here, and the question is about both.",
+        contests=(),
+        validations=validations,
+        asides=(),
+        caveats=(),
+        next_step=next_step(UNDECIDED, groups),
+    )
+
+
 def conclude(pair: Pair, accuracy: Contest, fast: Contest, unseen: Contest) -> tuple[str, str]:
     """The overall answer and one sentence why.
 
-    Final accuracy decides, as long as neither speed nor the held-out score clearly says the opposite. Where the final
-    accuracies are equal, speed and the held-out score decide, unless they contradict each other.
+    A mode is better that leads in final accuracy, speed or held-out score, as long as the other leads in none
+    and its own final accuracy is at least comparable. It is a tie where neither accuracy nor speed differ.
     """
     names = {ORIGINAL: pair.original.label, ONLINE: pair.online.label}
     words = {"final train accuracy": accuracy, "epochs to the same accuracy": fast, "held-out score": unseen}
@@ -104,14 +122,15 @@ def conclude(pair: Pair, accuracy: Contest, fast: Contest, unseen: Contest) -> t
     if won[ORIGINAL] and won[ONLINE]:
         halves = (f"{names[mode]} is better in {listed(won[mode])}" for mode in names)
         return UNDECIDED, f"The criteria disagree: {', '.join(halves)}."
-    if accuracy.leader == UNDECIDED:
-        return UNDECIDED, f"Final train accuracy cannot tell: {accuracy.reason}."
+    gap = accuracy.difference
     for mode in names:
-        if won[mode]:
+        if won[mode] and gap and (gap if mode == ORIGINAL else -gap).is_not_below(ACCURACY_MARGIN):
             return (
                 mode,
                 f"{names[mode]} is better in {listed(won[mode])}; nothing clearly speaks for the other.",
             )
+    if accuracy.leader == UNDECIDED:
+        return UNDECIDED, f"Final train accuracy cannot tell: {accuracy.reason}."
     if fast.leader == EQUAL:
         also = "" if unseen.leader == EQUAL else "; the held-out score cannot tell"
         return TIE, f"Final train accuracy and speed are the same within their margins{also}."
@@ -135,7 +154,7 @@ def _asides(groups: list[Group], pair: Pair) -> list[Aside]:
 
 
 def _re_encoding_words(answer: str, re_encoding: list[Group], pair: Pair, asides: list[Aside]) -> str:
-    """The R series shares the original dynamics but trains its encoder at every step: where it wins, that matters."""
+    """The R series is the original dynamics with an encoder trained at every step: its win is telling."""
     if answer == ORIGINAL:
         return ""
     above = {
@@ -147,6 +166,6 @@ def _re_encoding_words(answer: str, re_encoding: list[Group], pair: Pair, asides
     if not winners:
         return ""
     return (
-        f" But {listed(winners)}, the original dynamics with an encoder that runs at every step, ends above "
-        f"{pair.online.label}: it is the cached context that holds {pair.original.label} back."
+        f" But {listed(winners)}, the original dynamics with an encoder that runs at every step, ends "
+        f"above {pair.online.label}: that points at the cached context, not at the dynamics."
     )

@@ -111,9 +111,8 @@ class Decoder(nnx.Module):
         self.H_init = Buffer(truncated_normal(1.0)(rngs.params(), (d,)))
         self.L_init = Buffer(truncated_normal(1.0)(rngs.params(), (d,)))
         self.embed_tokens = Embed(VOCAB_SIZE, d, arch.dtype, rngs)
-        self.embed_pos = None
-        if arch.pos_encodings == "learned":
-            self.embed_pos = nnx.Param(truncated_normal(d**-0.5)(rngs.params(), (length, d)))
+        learned = arch.pos_encodings == "learned"
+        self.embed_pos = nnx.Param(truncated_normal(d**-0.5)(rngs.params(), (length, d))) if learned else None
         self.L_level = Stack(arch, length, rngs)
         self.lm_head = linear(d, VOCAB_SIZE, arch.dtype, rngs)
         self.q_head = linear(d, 2, jnp.float32, rngs, bias=True, kernel_init=nnx.initializers.zeros)

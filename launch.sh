@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# One way in: sets up .venv on first use, then runs.
+#
+#   ./launch.sh --config=configs/o1.py:tiny [ARGS…]   train (arguments of `python -m trm_jax.train`)
+#   ./launch.sh test [ARGS…]                          run the tests (arguments of pytest)
+#   ./launch.sh suite …                               run several presets and compare them (./launch.sh suite --help)
+#   ./launch.sh python ARGS…                          any other command of the project, e.g. -m trm_jax.evaluate …
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+die() { echo "launch.sh: $*" >&2; exit 1; }
+
+find_python() {
+    local candidate
+    for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python; do
+        [ -n "$candidate" ] && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+            && { echo "$candidate"; return; }
+    done
+    die "needs Python 3.11 or newer (set PYTHON=… to name one)"
+}
+
+# The CUDA extra that the driver can run, nothing without a GPU.
+accelerator() {
+    local cuda
+    cuda=$(nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p' | head -n 1) || true
+    [ -z "$cuda" ] || { [ "$cuda" -ge 13 ] && echo cuda13 || echo cuda12; }
+}
+
+# Installs the package with the extras given, unless that has been done with these very files.
+setup() {
+    local extras="$1" stamp=.venv/.installed wanted
+    wanted="$extras $(cat pyproject.toml constraints.txt | cksum)"
+    [ -x .venv/bin/python ] && grep -qxF "$wanted" "$stamp" 2>/dev/null && return
+    if [ ! -x .venv/bin/python ]; then
+        echo "launch.sh: first use, setting up .venv (a few minutes)" >&2
+        "$(find_python)" -m venv .venv || die "could not make .venv; on Debian: apt-get install python3-venv"
+    fi
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}" \
+        || die "installation failed"
+    echo "$wanted" >>"$stamp"
+}
+
+join() { local IFS=,; echo "$*"; }
+
+mode=train
+case "${1:-}" in
+    test | suite | python) mode=$1; shift ;;
+    "" | -h | --help) sed -n '2,/^set/{s/^# \{0,1\}//p}' "$0"; exit ;;
+esac
+
+gpu=$(accelerator)
+case $mode in
+    train) setup "$gpu"; exec .venv/bin/python -m trm_jax.train "$@" ;;  # several processes will be started here
+    python) setup "$gpu"; exec .venv/bin/python "$@" ;;
+    suite) setup "$gpu"; exec .venv/bin/python tools/suite.py "$@" ;;
+    test) setup "$(join ${gpu:+"$gpu"} dev)"; exec .venv/bin/python -m pytest "$@" ;;
+esac

@@ -1,0 +1,122 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests import golden, parity
+from tools.torch_names import to_torch
+from trm_jax.models.decoder import ArchConfig, Decoder
+from trm_jax.models.etrm import split
+
+SMALL = ArchConfig(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycles=2, L_cycles=2, puzzle_emb_len=2,
+                   pos_encodings="rope", mlp_t=False, forward_dtype="float32", halt_max_steps=4,
+                   halt_exploration_prob=0.5)
+
+
+def close(case, name, actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=case.atol(name, 1e-5), err_msg=name)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("mode", ["embedding", "encoder"])
+@pytest.mark.parametrize("case", parity.cases("A"), ids=str)
+def test_act_steps(case, mode):
+    """Logits, q values and states of all recorded ACT steps, with the context of a puzzle embedding or another."""
+    graph, params, buffers = golden.decoder(case)
+    model = nnx.merge(graph, params, buffers)
+    step = jax.jit(lambda z, tokens, context: model(z, tokens, context))
+    arrays, tokens = case.arrays, jnp.asarray(case.arrays["inputs"])
+    context = jnp.asarray(arrays["context_from_puzzle_emb" if mode == "embedding" else "context"])
+    prefix = "" if mode == "embedding" else "enc_"
+    z = model.initial(len(tokens))
+    if mode == "embedding":
+        close(case, "z_H_init", z.z_H, arrays["z_H_init"])
+        close(case, "input_embeddings", model.embed(tokens, context), arrays["input_embeddings"])
+    for i in range(case.info["act_steps"]):
+        z, logits, q = step(z, tokens, context)
+        close(case, f"{prefix}logits", logits, arrays[f"{prefix}logits"][i])
+        close(case, f"{prefix}q_halt_logits", q[:, 0], arrays[f"{prefix}q_halt_logits"][i])
+        close(case, f"{prefix}q_continue_logits", q[:, 1], arrays[f"{prefix}q_continue_logits"][i])
+        if mode == "embedding":
+            close(case, "z_H", z.z_H, arrays["z_H"][i])
+            close(case, "z_L", z.z_L, arrays["z_L"][i])
+    if mode == "encoder":
+        close(case, "enc_z_H_last", z.z_H, arrays["enc_z_H_last"])
+        close(case, "enc_z_L_last", z.z_L, arrays["enc_z_L_last"])
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("case", parity.cases("A"), ids=str)
+def test_gradients_of_the_second_act_step(case):
+    graph, params, buffers = golden.decoder(case)
+    arrays = case.arrays
+    tokens = jnp.asarray(arrays["inputs"])
+
+    def scalar(params, context):
+        model = nnx.merge(graph, params, buffers)
+        z, _, _ = model(model.initial(len(tokens)), tokens, context)
+        _, logits, q = model(z, tokens, context)
+        return ((logits * arrays["R_logits"]).sum() + (q[:, 0] * arrays["R_q_halt"]).sum()
+                + (q[:, 1] * arrays["R_q_continue"]).sum())
+
+    context = jnp.asarray(arrays["context"])
+    value, (grads, context_grad) = jax.jit(jax.value_and_grad(scalar, (0, 1)))(params, context)
+    close(case, "enc_grad_scalar", value, arrays["enc_grad_scalar"])
+    close(case, "enc_grad/context", context_grad, arrays["enc_grad/context"])
+    ours = to_torch({"decoder": grads})
+    for key, expected in arrays.items():
+        if key.startswith("enc_gradnorm/"):
+            name = "inner." + key.removeprefix("enc_gradnorm/").removeprefix("inner.")
+            np.testing.assert_allclose(np.linalg.norm(ours[name]), expected, rtol=1e-4, err_msg=key)
+        elif key.startswith("enc_grad/") and key != "enc_grad/context":
+            name = "inner." + key.removeprefix("enc_grad/").removeprefix("inner.")
+            close(case, key, ours[name], expected)
+
+
+def test_only_the_last_h_cycle_carries_gradient():
+    """With a state gradient-free at the last cycle, more H-cycles in front change the value, not the program of
+    the gradient: d loss / d context of three cycles equals that of one cycle started from the second's state."""
+    tokens, context = jnp.ones((1, 4), jnp.uint8), jnp.ones((1, 2, 16))
+    three = Decoder(dataclasses.replace(SMALL, H_cycles=3), 4, nnx.Rngs(0))
+    two = Decoder(dataclasses.replace(SMALL, H_cycles=2), 4, nnx.Rngs(0))
+    one = Decoder(dataclasses.replace(SMALL, H_cycles=1), 4, nnx.Rngs(0))
+    start = three.initial(1)
+    middle, _, _ = two(start, tokens, context)
+    of_three = jax.grad(lambda c: three(start, tokens, c)[1].sum())(context)
+    of_one = jax.grad(lambda c: one(middle, tokens, c)[1].sum())(context)
+    np.testing.assert_allclose(of_three, of_one, rtol=1e-5, atol=1e-6)
+    assert float(jnp.abs(of_three).max()) > 0
+
+
+def test_compiled_program_does_not_grow_with_cycles():
+    def size(cycles):
+        arch = dataclasses.replace(SMALL, H_cycles=cycles, L_cycles=cycles)
+        model = Decoder(arch, 4, nnx.Rngs(0))
+        step = jax.jit(lambda z: model(z, jnp.ones((1, 4), jnp.uint8), jnp.ones((1, 2, 16)))[1])
+        return len(step.lower(model.initial(1)).as_text().splitlines())
+
+    assert size(7) == size(3)
+
+
+def test_initial_statistics():
+    """σ = 1/√fan_in truncated at ±2σ; q head zero with bias −5; buffers are no parameters."""
+    model = Decoder(dataclasses.replace(SMALL, hidden_size=128, num_heads=4), 4, nnx.Rngs(0))
+    _, params, buffers = split(model)
+    kernel = params["L_level"]["layers"][0]["mixer"]["qkv_proj"]["kernel"]
+    assert float(kernel.std()) == pytest.approx(128**-0.5, rel=0.02)
+    assert float(jnp.abs(kernel).max()) <= 2 * 128**-0.5 / 0.8796
+    assert float(params["embed_tokens"]["embedding"].std()) == pytest.approx(128**-0.5, rel=0.05)
+    assert not params["q_head"]["kernel"].any() and (params["q_head"]["bias"] == -5).all()
+    assert set(buffers) == {"H_init", "L_init"}
+
+
+def test_bfloat16_activations_stay_close_to_float32():
+    tokens, context = jnp.ones((1, 4), jnp.uint8), jnp.ones((1, 2, 16)) * 0.1
+    full = Decoder(SMALL, 4, nnx.Rngs(0))
+    half = Decoder(dataclasses.replace(SMALL, forward_dtype="bfloat16"), 4, nnx.Rngs(0))
+    z, logits, q = half(half.initial(1), tokens, context)
+    assert z.z_H.dtype == jnp.bfloat16 and logits.dtype == q.dtype == jnp.float32
+    np.testing.assert_allclose(logits, full(full.initial(1), tokens, context)[1], atol=0.15)

@@ -1,0 +1,104 @@
+"""One evaluation: every query of every chosen variant of every task, predicted, mapped back and voted.
+
+Training, `evaluate` and `solve` share it.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from trm_jax.arc.plan import EvalPlan
+from trm_jax.arc.rows import PADDING
+from trm_jax.arc.tasks import Task
+from trm_jax.arc.voting import ATTEMPTS, Score, Votes, score
+from trm_jax.data import EvalBatch, eval_batches
+from trm_jax.errors import ConfigError
+from trm_jax.inference import Predict
+from trm_jax.mesh import Mesh, check_divides, to_global, to_hosts
+from trm_jax.metrics import NonFiniteError
+from trm_jax.scoring import Answer, Tally
+from trm_jax.settings import Settings
+from trm_jax.state import Tree
+
+
+class Evaluator:
+    """Evaluates parameters on a fixed choice of tasks and variants.
+
+    Args:
+        settings: of the run; `settings.eval` says how to evaluate.
+        predict: as `inference.compiled` makes it for this mesh.
+        tasks: to evaluate; they fit the canvas.
+        all_tasks: the whole set that they come from, which the score's total counts.
+
+    Raises:
+        ConfigError: no task to evaluate, or a batch that does not divide by the devices.
+    """
+
+    def __init__(self, settings: Settings, mesh: Mesh, predict: Predict, tasks: Sequence[Task],
+                 all_tasks: Sequence[Task]):
+        config, side = settings.eval, settings.data.max_grid_size
+        if not tasks:
+            raise ConfigError(f"none of the {len(all_tasks)} evaluation tasks fits {side}x{side} "
+                              "(data.max_grid_size)")
+        check_divides("eval.batch_size", config.batch_size, mesh)
+        self.plan = EvalPlan(tasks, config.augmentations, settings.train.seed)
+        self.all_tasks = tuple(all_tasks)
+        self.batch_size = config.batch_size
+        # pass@2 is the ARC Prize's number, and the one that the best checkpoint is chosen by.
+        self._ks = sorted({*config.pass_ks, ATTEMPTS})
+        self._mesh = mesh
+        self._predict = predict
+        self._batches = functools.partial(
+            eval_batches, self.plan, side=side, batch_size=config.batch_size,
+            max_demos=settings.encoder.max_demos, process_index=jax.process_index(),
+            process_count=jax.process_count())
+
+    def run(self, params: Tree, buffers: Tree, first_row: int = 0) -> Iterator[list[Answer]]:
+        """The answers of each batch, in the order of rows; the next batch is under way meanwhile.
+
+        Args:
+            first_row: where to start, a multiple of the batch size, or the number of all rows.
+
+        Raises:
+            NonFiniteError: the model answers with numbers that are not finite.
+        """
+        if first_row == len(self.plan):
+            return
+        pending: Any = None
+        for local in self._batches(first_batch=first_row // self.batch_size):
+            batch: EvalBatch = to_global(self._mesh, local)
+            out = (batch.row, *self._predict(params, buffers, batch.batch, batch.variant))
+            if pending is not None:
+                yield self._answers(pending)
+            pending = out
+        yield self._answers(pending)
+
+    def score(self, tally: Tally) -> Score:
+        """pass@K of the votes for the K of the settings and 2; its total is that of the whole set."""
+        return score(tally.votes, self.all_tasks, self._ks)
+
+    def tags(self, tally: Tally) -> dict[str, float]:
+        """TensorBoard tag → value: eval/pass@K and the mean of every metric."""
+        passed = {f"eval/pass@{k}": value for k, value in self.score(tally).pass_at.items()}
+        return {f"eval/{name}": value for name, value in tally.means().items()} | passed
+
+    def _answers(self, out: Any) -> list[Answer]:
+        """One answer per real row of a batch; padded rows give none."""
+        row, prediction, right = to_hosts(out)
+        (real,) = np.nonzero(row != PADDING)
+        if not np.isfinite(prediction.q_halt[real]).all():
+            raise NonFiniteError("the model answers with numbers that are not finite")
+        halt_right = (prediction.q_halt >= 0) == right.correct
+        answers = []
+        for i in real:
+            votes, here = Votes(), slice(i, i + 1)
+            self.plan.vote(votes, row[here], prediction.tokens[here], prediction.q_halt[here])
+            metrics = {"steps": float(prediction.steps[i])}
+            if right.labelled[i]:
+                metrics |= {"accuracy": float(right.accuracy[i]), "exact_accuracy": float(right.correct[i]),
+                            "q_halt_accuracy": float(halt_right[i])}
+            answers.append(Answer(int(row[i]), *votes.to_list(), metrics))
+        return answers

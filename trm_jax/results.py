@@ -1,0 +1,80 @@
+"""What an evaluation found, as values for metrics.json and as a table for the terminal."""
+
+from typing import Any
+
+from trm_jax.arc import tasks
+from trm_jax.arc.tasks import Task, TaskError
+from trm_jax.arc.voting import ATTEMPTS, wilson
+from trm_jax.data import Split, load_tasks
+from trm_jax.evaluator import Evaluator
+from trm_jax.scoring import Tally
+from trm_jax.trained import Trained
+
+METRICS = {"accuracy": "token accuracy", "exact_accuracy": "exact accuracy", "steps": "mean ACT steps",
+           "q_halt_accuracy": "q_halt accuracy"}
+
+
+def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tally) -> dict[str, Any]:
+    """All numbers of a finished evaluation.
+
+    `pass@K` is the mean over evaluated tasks of the share of a task's queries whose answer stands among the top K,
+    with a 95 % interval; `solved` counts the evaluated tasks with all queries answered, under `tasks` within the
+    two attempts of the ARC Prize; `left_out` counts the tasks that do not fit the canvas. Nothing depends on batch
+    size, device count or time.
+    """
+    settings, score, means = trained.settings, evaluator.score(tally), tally.means()
+    side = settings.data.max_grid_size
+    passed = {}
+    for k, share in score.pass_at.items():
+        low, high = wilson(share * score.evaluated, score.evaluated)
+        passed[f"pass@{k}"] = {"share": share, "low": low, "high": high, "solved": score.solved[k]}
+    return {
+        "run": trained.workdir.resolve().name,
+        "step": trained.step,
+        "data": settings.data.source,
+        "canvas": side,
+        "augmentations": settings.eval.augmentations,
+        "halt": settings.eval.halt,
+        "halt_max_steps": settings.arch.halt_max_steps,
+        "tasks": {"solved": score.solved[ATTEMPTS], "evaluated": score.evaluated, "total": score.total,
+                  "left_out": len(tasks.fitting(split.all_evaluation, side)[1])},
+        "predictions": tally.rows,
+        **passed,
+        **{name: means[name] for name in METRICS if name in means},
+        "notes": [*trained.notes, *held_out_notes(trained, split.evaluation)],
+    }
+
+
+def held_out_notes(trained: Trained, evaluated: tuple[Task, ...]) -> list[str]:
+    """Says so where the run was trained on tasks that it is evaluated on."""
+    try:
+        train = load_tasks(trained.trained_on).train
+    except TaskError as error:
+        return [f"whether the evaluated tasks were trained on cannot be told: {error}"]
+    _, shared = tasks.without_shared(evaluated, train)
+    if not shared:
+        return []
+    return [f"{len(shared)} of the {len(evaluated)} evaluated tasks were trained on: their score is not held out"]
+
+
+def table(metrics: dict[str, Any]) -> str:
+    """The metrics as text."""
+    counts = metrics["tasks"]
+    total = counts["total"]
+    lines = [f"{metrics['run']}, step {metrics['step']}, on {metrics['data']}: {metrics['augmentations']} variants "
+             f"of each task, {metrics['predictions']:,} predictions", "",
+             f"{'':<10}{'score':>9}   {'95 % interval':<17}{'solved':>7}   of all {total} tasks"]
+    for name, found in metrics.items():
+        if name.startswith("pass@"):
+            interval = f"{100 * found['low']:.1f} … {100 * found['high']:.1f} %"
+            over_all = found["share"] * counts["evaluated"] / total
+            lines.append(f"{name:<10}{found['share']:>9.1%}   {interval:<17}{found['solved']:>7}   {over_all:.1%}")
+    lines.append("")
+    lines += [f"{label:<17}{metrics[name]:.2f}" if name == "steps" else f"{label:<17}{metrics[name]:.1%}"
+              for name, label in METRICS.items() if name in metrics]
+    lines += ["", f"solved {counts['solved']} / evaluated {counts['evaluated']} / total {total} tasks "
+                  f"(in {ATTEMPTS} attempts)"]
+    if counts["left_out"]:
+        lines.append(f"{counts['left_out']} of {total} tasks do not fit {metrics['canvas']}x{metrics['canvas']}: "
+                     "left out, in no score above but the last column")
+    return "\n".join([*lines, *(f"note: {note.removeprefix('note: ')}" for note in metrics["notes"])])

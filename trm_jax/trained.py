@@ -1,0 +1,84 @@
+"""A run's model at one of its checkpoints, ready to answer."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+
+from trm_jax import settings as settings_lib
+from trm_jax.checkpoint import abstract, restore_fields
+from trm_jax.data import DataConfig
+from trm_jax.inference import Predict, compiled
+from trm_jax.mesh import Mesh, replicated
+from trm_jax.models.etrm import ETRM, split
+from trm_jax.settings import Settings
+from trm_jax.state import Tree
+
+PRETRAINED_FILE = "pretrained.json"  # what a run writes that started from converted weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained model.
+
+    Attributes:
+        workdir: of the run.
+        settings: of the run, with the changes that were asked for.
+        trained_on: the run's own data section.
+        step: of the checkpoint, in batches.
+        params, buffers: what evaluation uses, on every device of `mesh`.
+        predict: see `inference.predict`; compiled on first use.
+        notes: what has to stand beside a score of it.
+    """
+
+    workdir: Path
+    settings: Settings
+    trained_on: DataConfig
+    step: int
+    mesh: Mesh
+    params: Tree
+    buffers: Tree
+    predict: Predict
+    notes: tuple[str, ...]
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The first 16 hex digits of the sha256 of all weights."""
+        found = hashlib.sha256()
+        for leaf in jax.tree.leaves((self.params, self.buffers)):
+            found.update(np.asarray(jax.device_get(leaf)).tobytes())
+        return found.hexdigest()[:16]
+
+
+def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes: Iterable[str] = ()) -> Trained:
+    """The model of the run in `workdir`, trained on any number of devices, with the parameters that evaluation uses.
+
+    Args:
+        step: in digits, "latest" or "best" by held-out score.
+        changes: to the run's config, each "SECTION.FIELD=VALUE"; see `settings.CHANGEABLE`.
+
+    Raises:
+        ConfigError: no run, no such checkpoint, or a change that cannot be made.
+    """
+    workdir = Path(workdir)
+    settings = settings_lib.load(workdir, changes)
+    graph, params, buffers = split(nnx.eval_shape(
+        lambda: ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(settings.train.seed))))
+    used = "ema" if settings.optim.ema else "params"  # see TrainState.eval_params
+    like = {used: params, "buffers": buffers}
+    number, fields = restore_fields(workdir, step, abstract(like, jax.tree.map(lambda _: replicated(mesh), like)))
+    notes = []
+    if step == "best":
+        notes.append("this checkpoint is the best of its run by its score on evaluation tasks, so that such a "
+                     "score of it is not held out")
+    if (workdir / PRETRAINED_FILE).exists():
+        note = json.loads((workdir / PRETRAINED_FILE).read_text()).get("held_out_note")
+        notes += [note] if note else []
+    return Trained(workdir, settings, settings_lib.load(workdir).data, number, mesh, fields[used],
+                   fields["buffers"], compiled(mesh, graph, settings.eval.halt, settings.loss.type), tuple(notes))
