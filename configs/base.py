@@ -4,15 +4,14 @@ A preset is given as --config=configs/NAME.py, with `:tiny` behind it for the CP
 overridden as --config.SECTION.FIELD=VALUE.
 """
 
+import json
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
-VARIANTS = ("", "tiny")
 
-
-def get_config(variant: str = "") -> ConfigDict:
-    """The defaults: O1, the original dynamics with the standard encoder."""
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r} of the preset; choose from: '' (full size), 'tiny'")
+def get_config() -> ConfigDict:
+    """The defaults, at full size: original dynamics, standard encoder."""
     config = ConfigDict()
 
     config.mode = ConfigDict()
@@ -90,14 +89,31 @@ def get_config(variant: str = "") -> ConfigDict:
     config.checkpoint.every_steps = 0  # batches between checkpoints besides those at evaluations; 0 means none
     config.checkpoint.keep = 1  # latest checkpoints kept; the best by held-out score is kept besides
 
-    return tiny(config) if variant == "tiny" else config
+    return config
+
+
+def at_size(config: ConfigDict, size: str) -> ConfigDict:
+    """A preset at the size that stands behind its colon: full where nothing does, or `tiny`."""
+    if size == "":
+        return config
+    if size == "tiny":
+        return tiny(config)
+    raise ValueError(f"unknown size {size!r}; a preset is given as NAME.py or NAME.py:tiny")
+
+
+def with_pretrained_decoder(config: ConfigDict, path: str) -> ConfigDict:
+    """Starts from the converted decoder in folder `path`, with the cycles that its manifest says it needs."""
+    manifest = json.loads((Path(path) / "manifest.json").read_text())
+    config.train.load_pretrained_decoder = path
+    config.arch.update(H_cycles=manifest["arch"]["H_cycles"], L_cycles=manifest["arch"]["L_cycles"])
+    return config
 
 
 def tiny(config: ConfigDict) -> ConfigDict:
     """A CPU-sized model on real tasks that fit 10×10; it learns within ten minutes on two cores."""
     config.arch.update(hidden_size=64, num_heads=4, expansion=1.5, H_cycles=2, L_cycles=2, puzzle_emb_len=4,
                        halt_max_steps=4)
-    config.encoder.update(num_layers=1, max_demos=4)
+    config.encoder.update(num_layers=config.encoder.num_layers // 2, max_demos=4)
     config.optim.update(lr=2e-3, lr_warmup_steps=50, ema_rate=0.98)
     config.data.update(max_grid_size=10, augment=False, global_batch_size=32)
     config.train.update(epochs=600, eval_interval=200)

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from configs import base
 
 
-def get_config(variant: str = "") -> ConfigDict:
-    config = base.get_config(variant)
+def get_config(size: str = "") -> ConfigDict:
+    config = base.get_config()
     config.mode.update(name="online", encode="every_step", num_act_steps=8)
-    return config
+    return base.at_size(config, size)

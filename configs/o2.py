@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from configs import base
 
 
-def get_config(variant: str = "") -> ConfigDict:
-    config = base.get_config(variant)
+def get_config(size: str = "") -> ConfigDict:
+    config = base.get_config()
     config.arch.halt_exploration_prob = 0.3
-    return config
+    return base.at_size(config, size)

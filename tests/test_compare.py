@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -411,3 +413,12 @@ def test_the_command_exits_with_one_line(tmp_path):
     with flagsaver.flagsaver(out=str(tmp_path / "report")), pytest.raises(SystemExit) as raised:
         compare.main(["compare", str(tmp_path / "nowhere")])
     assert str(raised.value).startswith("compare: ") and "\n" not in str(raised.value)
+
+
+def test_a_comparison_starts_without_jax_or_torch():
+    code = (
+        "import sys, trm_jax.compare as compare\n"
+        "heavy = {'jax', 'flax', 'torch', 'tensorflow', 'trm_jax.arc', 'trm_jax.models'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(compare.__file__).parents[1])

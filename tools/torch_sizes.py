@@ -1,6 +1,7 @@
 """What model a state dict belongs to: read off its shapes, its run's all_config.yaml and the command line."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -63,8 +64,7 @@ def infer(checkpoint: TorchCheckpoint, flags: Facts) -> Sizes:
     if arch["pos_encodings"] is None:
         arch["pos_encodings"] = "rope"
     _check_known(arch, encoder or {})
-    length = _length(shapes)
-    return Sizes(arch, None if length is None else length - arch["puzzle_emb_len"], encoder)
+    return Sizes(arch, _seq_len(shapes, arch["puzzle_emb_len"]), encoder)
 
 
 def is_official(checkpoint: TorchCheckpoint, flag: bool | None) -> tuple[bool, str]:
@@ -166,13 +166,17 @@ def _count(shapes: Mapping[str, tuple[int, ...]], stack: str) -> int:
     return max(numbers, default=0) + 1
 
 
-def _length(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    """T + S, None where no shape depends on it."""
-    if "inner.embed_pos.embedding_weight" in shapes:
-        return shapes["inner.embed_pos.embedding_weight"][0]
-    if "inner.L_level.layers.0.mlp_t.down_proj.weight" in shapes:
-        return shapes["inner.L_level.layers.0.mlp_t.down_proj.weight"][0]
-    return None
+def _seq_len(shapes: Mapping[str, tuple[int, ...]], context_tokens: int) -> int | None:
+    """S, tokens of one canvas; None where no shape depends on it."""
+    positions = ("inner.embed_pos.embedding_weight", "inner.L_level.layers.0.mlp_t.down_proj.weight")
+    length = next((shapes[name][0] for name in positions if name in shapes), None)
+    if length is None:
+        return None
+    tokens = length - context_tokens
+    if tokens < 1 or math.isqrt(tokens)**2 != tokens:
+        raise CheckpointError(f"{length} positions less puzzle_emb_len={context_tokens} leave {tokens} tokens, which "
+                              "make no square canvas: puzzle_emb_len must be another")
+    return tokens
 
 
 def _expansion(hidden_size: int, width: int) -> float:

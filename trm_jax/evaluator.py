@@ -94,11 +94,12 @@ class Evaluator:
         halt_right = (prediction.q_halt >= 0) == right.correct
         answers = []
         for i in real:
-            votes, here = Votes(), slice(i, i + 1)
-            self.plan.vote(votes, row[here], prediction.tokens[here], prediction.q_halt[here])
+            votes = Votes()
+            self.plan.vote(votes, row[i:i + 1], prediction.tokens[i:i + 1], prediction.q_halt[i:i + 1])
+            (vote,) = votes.to_list()
             metrics = {"steps": float(prediction.steps[i])}
             if right.labelled[i]:
                 metrics |= {"accuracy": float(right.accuracy[i]), "exact_accuracy": float(right.correct[i]),
                             "q_halt_accuracy": float(halt_right[i])}
-            answers.append(Answer(int(row[i]), *votes.to_list(), metrics))
+            answers.append(Answer(int(row[i]), vote, metrics))
         return answers

@@ -37,7 +37,7 @@ class Prediction:
     steps: jax.Array
 
 
-Predict = Callable[[Tree, Tree, Batch, jax.Array], tuple[Prediction, RowLosses]]
+Predict = Callable[..., tuple[Prediction, RowLosses]]  # of parameters, buffers, batch, variant
 
 
 @struct.dataclass

@@ -18,9 +18,10 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
     """All numbers of a finished evaluation.
 
     `pass@K` is the mean over evaluated tasks of the share of a task's queries whose answer stands among the top K,
-    with a 95 % interval; `solved` counts the evaluated tasks with all queries answered, under `tasks` within the
-    two attempts of the ARC Prize; `left_out` counts the tasks that do not fit the canvas. Nothing depends on batch
-    size, device count or time.
+    with a 95 % interval, and `solved` the number of those with all queries answered. Of the tasks, `total` is the
+    whole evaluation set, `left_out` do not fit the canvas, `predicted` were put to the model, `evaluated` of these
+    have a known answer, and `solved` of these were within the two attempts of the ARC Prize. Nothing depends on
+    batch size, device count or time.
     """
     settings, score, means = trained.settings, evaluator.score(tally), tally.means()
     side = settings.data.max_grid_size
@@ -36,7 +37,8 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
         "augmentations": settings.eval.augmentations,
         "halt": settings.eval.halt,
         "halt_max_steps": settings.arch.halt_max_steps,
-        "tasks": {"solved": score.solved[ATTEMPTS], "evaluated": score.evaluated, "total": score.total,
+        "tasks": {"solved": score.solved[ATTEMPTS], "evaluated": score.evaluated,
+                  "predicted": len(split.evaluation), "total": score.total,
                   "left_out": len(tasks.fitting(split.all_evaluation, side)[1])},
         "predictions": tally.rows,
         **passed,
@@ -74,7 +76,20 @@ def table(metrics: dict[str, Any]) -> str:
               for name, label in METRICS.items() if name in metrics]
     lines += ["", f"solved {counts['solved']} / evaluated {counts['evaluated']} / total {total} tasks "
                   f"(in {ATTEMPTS} attempts)"]
+    return "\n".join([*lines, *remarks(metrics)])
+
+
+def remarks(metrics: dict[str, Any]) -> list[str]:
+    """What has to be known to read the score, a sentence each."""
+    counts, side = metrics["tasks"], metrics["canvas"]
+    fitting = counts["total"] - counts["left_out"]
+    found = []
     if counts["left_out"]:
-        lines.append(f"{counts['left_out']} of {total} tasks do not fit {metrics['canvas']}x{metrics['canvas']}: "
-                     "left out, in no score above but the last column")
-    return "\n".join([*lines, *(f"note: {note.removeprefix('note: ')}" for note in metrics["notes"])])
+        found.append(f"{counts['left_out']} of {counts['total']} tasks do not fit {side}x{side} and were left out")
+    if counts["predicted"] < fitting:
+        found.append(f"only the first {counts['predicted']} of the {fitting} tasks that fit were evaluated "
+                     "(data.max_eval_groups)")
+    if counts["evaluated"] < counts["predicted"]:
+        found.append(f"{counts['predicted'] - counts['evaluated']} tasks have no known answer: predicted, but not "
+                     "scored")
+    return [f"note: {remark.removeprefix('note: ')}" for remark in (*found, *metrics["notes"])]

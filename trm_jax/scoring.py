@@ -1,6 +1,7 @@
 """What an evaluation is made of: how it is configured, the answer to each row, and what answers amount to."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from trm_jax.arc import augment
@@ -58,15 +59,16 @@ class Tally:
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
 
-    def add(self, answer: Answer) -> None:
-        """Counts one more answer. Raises ValueError where it is not that of the next row."""
-        if answer.row != self.rows:
-            raise ValueError(f"the answer to row {answer.row} follows on {self.rows} answers")
-        self.votes.merge(Votes.from_list([answer.vote]))
-        for name, value in answer.metrics.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-            self._counts[name] = self._counts.get(name, 0) + 1
-        self.rows += 1
+    def add(self, answers: Iterable[Answer]) -> None:
+        """Counts further answers. Raises ValueError where one is not that of the next row."""
+        for answer in answers:
+            if answer.row != self.rows:
+                raise ValueError(f"the answer to row {answer.row} follows on {self.rows} answers")
+            self.votes.merge(Votes.from_list([answer.vote]))
+            for name, value in answer.metrics.items():
+                self._sums[name] = self._sums.get(name, 0.0) + value
+                self._counts[name] = self._counts.get(name, 0) + 1
+            self.rows += 1
 
     def means(self) -> dict[str, float]:
         """Metric → mean over the rows that have it."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx, struct
+from flax import struct
 
 from trm_jax.act import Batch, Carry, empty_carry
 from trm_jax.models.etrm import ETRM, split
@@ -19,6 +19,7 @@ class TrainState:
 
     Attributes:
         step: int32, batches finished.
+        samples: int32, rows that have started; in the original dynamics a row takes several batches.
         key: raw PRNG key data; every draw folds the step into it.
         params, buffers: nested dicts, {"encoder": …, "decoder": …}.
         ema: moving average of `params`, None where the run keeps none.
@@ -27,6 +28,7 @@ class TrainState:
     """
 
     step: jax.Array
+    samples: jax.Array
     key: jax.Array
     params: Tree
     buffers: Tree
@@ -49,6 +51,7 @@ def initial_state(model: ETRM, optimiser: Optimiser, seed: int, batch: Batch | N
     _, params, buffers = split(model)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
+        samples=jnp.zeros((), jnp.int32),
         key=jax.random.key_data(jax.random.key(seed)),
         params=params,
         buffers=buffers,
@@ -63,7 +66,3 @@ def parameter_counts(params: Tree) -> dict[str, int]:
     counts = {part: sum(leaf.size for leaf in jax.tree.leaves(params[part])) for part in ("encoder", "decoder")}
     return counts | {"total": sum(counts.values())}
 
-
-def merge(graph: nnx.GraphDef, params: Tree, buffers: Tree) -> ETRM:
-    """The module of a state's arrays; inverse of `models.etrm.split`."""
-    return nnx.merge(graph, params, buffers)

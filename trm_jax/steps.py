@@ -14,7 +14,7 @@ from flax import nnx, struct
 from trm_jax.act import Batch, Carry, Exploration, empty_carry, explore, has_halted, refill
 from trm_jax.errors import ConfigError, check_choice
 from trm_jax.losses import LossConfig, RowLosses, row_losses, total_loss
-from trm_jax.metrics import Mean, Metrics, context_metrics, mean_over, single, solving_metrics
+from trm_jax.metrics import Metrics, context_metrics, mean_over, single, solving_metrics
 from trm_jax.models.encoders import Context, PerShard
 from trm_jax.models.etrm import ETRM
 from trm_jax.optim import AdamATan2State, Optimiser, moving_average
@@ -133,8 +133,8 @@ def original_update(recipe: Recipe, state: TrainState, batch: Batch,
     metrics |= solving_metrics(forward.rows, q_halt, halted)
     metrics["steps"] = mean_over(carry.steps, jnp.ones_like(halted))
     metrics["encoder_grad_rows"] = mean_over(encoded, jnp.ones_like(encoded))
-    metrics["samples"] = Mean(started.sum().astype(jnp.float32), jnp.ones(()))
-    state = state.replace(params=params, opt=opt, carry=carry.replace(halted=halted))
+    state = state.replace(params=params, opt=opt, carry=carry.replace(halted=halted),
+                          samples=state.samples + started.sum())
     return _finish(recipe, state, metrics), metrics, forward
 
 
@@ -167,8 +167,7 @@ def online_update(recipe: Recipe, state: TrainState, batch: Batch,
     loop, (metrics, forward) = jax.lax.scan(body, (state.params, state.opt, carry), draws,
                                             length=recipe.mode.num_act_steps)
     metrics = jax.tree.map(lambda m: m.sum(axis=0), metrics)
-    metrics["samples"] = Mean(jnp.asarray(len(batch.inputs), jnp.float32), jnp.ones(()))
-    state = state.replace(params=loop[0], opt=loop[1])
+    state = state.replace(params=loop[0], opt=loop[1], samples=state.samples + len(batch.inputs))
     return _finish(recipe, state, metrics), metrics, forward
 
 
@@ -192,8 +191,9 @@ def _step_key(state: TrainState) -> jax.Array:
 
 
 def _finish(recipe: Recipe, state: TrainState, metrics: Metrics) -> TrainState:
-    """Closes a batch: the learning rate is logged, the moving average and the step count advance."""
+    """Closes a batch: learning rate and samples are logged, the moving average and the step count advance."""
     metrics["lr"] = single(recipe.optimiser.schedule(state.step + 1))
+    metrics["samples"] = single(state.samples)
     ema = state.ema
     if ema is not None:
         ema = moving_average(ema, state.params, recipe.optimiser.config.ema_rate)

@@ -7,9 +7,7 @@ Any field of the config can be set on the command line, e.g. --config.optim.lr=3
 import functools
 import json
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import jax
 import ml_collections
@@ -21,9 +19,12 @@ from tqdm import tqdm
 from trm_jax import settings as settings_lib
 from trm_jax.act import batch_shapes
 from trm_jax.arc.tasks import TaskError
+from trm_jax.arc.voting import ATTEMPTS
 from trm_jax.checkpoint import Checkpoints, abstract, check_same_model
 from trm_jax.data import load_tasks, train_batches
 from trm_jax.errors import ConfigError
+from trm_jax.evaluator import Evaluator
+from trm_jax.inference import compiled
 from trm_jax.mesh import (
     by_rows,
     check_divides,
@@ -34,13 +35,17 @@ from trm_jax.mesh import (
     state_shardings,
     to_global,
 )
-from trm_jax.metrics import Metrics, NonFiniteError, summarise
+from trm_jax.metrics import NonFiniteError
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.optim import Optimiser
-from trm_jax.scoring import Evaluator, Tally
+from trm_jax.pictures import watched
+from trm_jax.pretrained import check_fits, held_out_note, read_manifest, restore_decoder
+from trm_jax.progress import Progress
+from trm_jax.scoring import Tally
 from trm_jax.settings import CONFIG_FILE, Settings
 from trm_jax.state import TrainState, initial_state, parameter_counts
 from trm_jax.steps import STEPS, Recipe
+from trm_jax.trained import PRETRAINED_FILE
 from trm_jax.writer import Writer
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Preset, e.g. configs/o1.py or configs/o1.py:tiny.")
@@ -61,6 +66,9 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
     mesh = data_mesh()
     rows = settings.data.global_batch_size
     check_divides("data.global_batch_size", rows, mesh)
+    pretrained = settings.train.load_pretrained_decoder
+    if pretrained:
+        check_fits(Path(pretrained), read_manifest(Path(pretrained)), settings.arch, settings.seq_len)
     main = jax.process_index() == 0
 
     # Data
@@ -89,13 +97,12 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
     shardings = state_shardings(mesh, shapes)
 
     # Evaluator and writer; from here on the run has a folder
-    evaluator = Evaluator(mesh, graph, tasks.evaluation, settings.eval, loss_type=settings.loss.type,
-                          side=settings.data.max_grid_size, max_demos=settings.encoder.max_demos,
-                          seed=settings.train.seed)
+    predict = compiled(mesh, graph, settings.eval.halt, settings.loss.type)
+    evaluator = Evaluator(settings, mesh, predict, tasks.evaluation, tasks.all_evaluation)
     workdir.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(workdir, settings.checkpoint.keep)
 
-    # Initialise or restore: (1) this run's latest checkpoint, (2) fresh
+    # Initialise or restore: (1) this run's latest checkpoint, (2) a pretrained decoder, (3) fresh
     if checkpoints.latest is not None:
         state, position = checkpoints.restore(abstract(shapes, shardings))
         batches.set_state(position)
@@ -103,9 +110,14 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
     else:
         state = jax.jit(make_state, out_shardings=shardings)()
         log = ["starts from fresh parameters"]
+        if pretrained:
+            state, log = borrow_decoder(state, settings, pretrained)
     writer = Writer(workdir)
     if main:
         (workdir / CONFIG_FILE).write_text(json.dumps(plain, indent=2))
+        if pretrained:
+            note = {"held_out_note": held_out_note(read_manifest(Path(pretrained)))}
+            (workdir / PRETRAINED_FILE).write_text(json.dumps(note))
     counts = parameter_counts(state.params)
     log += [*tasks.report, f"{len(tasks.train)} train tasks, {len(tasks.evaluation)} evaluation tasks",
             "parameters: " + ", ".join(f"{part} {count:,}" for part, count in counts.items()),
@@ -124,121 +136,54 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
 
     # Loop
     done = int(state.step)
-    log_window = LogWindow(settings, len(tasks.train), writer, done, last_step, disable=not main)
+    progress = Progress(settings, len(tasks.train), writer, done, last_step, show=main)
     scores: dict[str, float] | None = None
     try:
         while done < last_step:
-            batch = log_window.wait_for(batches)
+            batch = progress.wait_for(batches)
             state, metrics = step(state, to_global(mesh, batch))
             done += 1
-            log_window.add(metrics)
+            progress.add(metrics)
             evaluating = done % eval_steps == 0 or done == last_step
             saving = settings.checkpoint.every_steps and done % settings.checkpoint.every_steps == 0
             if evaluating or saving:
-                log_window.flush()
+                progress.flush()
                 scores = evaluate(evaluator, state, writer) if evaluating else None
                 checkpoints.save(state, batches.get_state(), scores)
-                log_window.restart_clock()
-        log_window.flush()
+                progress.restart_clock()
+        progress.flush()
     except NonFiniteError as error:
         last_good = "none" if checkpoints.latest is None else checkpoints.path(checkpoints.latest)
         raise NonFiniteError(f"{error}; last good checkpoint: {last_good}") from None
     finally:
-        log_window.close()
+        progress.close()
         checkpoints.close()
         writer.close()
     return state
 
 
+def borrow_decoder(state: TrainState, settings: Settings, path: str) -> tuple[TrainState, list[str]]:
+    """A fresh state with the decoder of the converted checkpoint `path`, also in its average; lines for the log."""
+    params, buffers, log = restore_decoder(path, settings.arch, settings.seq_len, state.params, state.buffers)
+    ema = None if state.ema is None else jax.tree.map(jax.numpy.copy, params)
+    return state.replace(params=params, buffers=buffers, ema=ema), log
+
+
 def evaluate(evaluator: Evaluator, state: TrainState, writer: Writer) -> dict[str, float]:
     """Scores the state's evaluation parameters, logs and prints the result."""
-    tally = Tally()
-    for _ in tqdm(evaluator.run(state.eval_params, state.buffers, tally), total=evaluator.batch_count,
-                  desc="evaluate", unit="batch", leave=False, disable=jax.process_index() != 0):
-        pass
-    tags = evaluator.tags(tally)
-    writer.scalars(int(state.step), tags)
-    score = evaluator.score(tally)
-    if jax.process_index() == 0:
-        first = min(score.pass_at)
-        tqdm.write(f"step {int(state.step)}: eval accuracy {tags['eval/accuracy']:.3f}, exact "
-                   f"{tags['eval/exact_accuracy']:.3f}, " + ", ".join(
-                       f"pass@{k} {v:.3f}" for k, v in score.pass_at.items()) +
-                   f"; solved {score.solved[first]} / evaluated {score.evaluated} / total {score.total} tasks")
+    tally, step, main = Tally(), int(state.step), jax.process_index() == 0
+    with tqdm(total=len(evaluator.plan), desc="evaluate", unit="row", leave=False, disable=not main) as bar:
+        for answers in evaluator.run(state.eval_params, state.buffers):
+            tally.add(answers)
+            bar.update(len(answers))
+    tags, score = evaluator.tags(tally), evaluator.score(tally)
+    writer.scalars(step, tags)
+    for tag, picture in watched(evaluator.plan.tasks, tally.votes).items():
+        writer.image(tag, picture, step)
+    if main:
+        tqdm.write(f"step {step}: " + ", ".join(f"{tag} {value:.3f}" for tag, value in tags.items()) +
+                   f"; solved {score.solved[ATTEMPTS]} / evaluated {score.evaluated} / total {score.total} tasks")
     return tags
-
-
-class LogWindow:
-    """Collects metrics on the device and logs their mean every so many steps, a step late: no step waits for it."""
-
-    def __init__(self, settings: Settings, groups: int, writer: Writer, done: int, last_step: int, disable: bool):
-        self._every = settings.train.log_every_steps
-        self._batch = settings.data.global_batch_size
-        self._groups = groups
-        self._writer = writer
-        self._bar = tqdm(total=last_step, initial=done, unit="step", disable=disable, mininterval=1.0)
-        self._step = done
-        self._samples = 0.0
-        self._window: list[Metrics] = []
-        self._ready: tuple[int, list[Metrics], dict[str, float]] | None = None
-        self.restart_clock()
-
-    def restart_clock(self) -> None:
-        """Leaves out of the speed what happened since the last step."""
-        self._since, self._timed, self._waited = time.perf_counter(), 0, 0.0
-
-    def wait_for(self, batches: Any) -> Any:
-        """The next batch; the time it takes is what perf/data_wait_ms says."""
-        start = time.perf_counter()
-        batch = next(batches)
-        self._waited += time.perf_counter() - start
-        return batch
-
-    def add(self, metrics: Metrics) -> None:
-        """Takes the metrics of a step that has been started, and logs the window before it once that is full."""
-        self._step += 1
-        self._timed += 1
-        self._window.append(metrics)
-        self._bar.update()
-        self._log()
-        if self._step % self._every == 0:
-            self._close_window()
-
-    def flush(self) -> None:
-        """Logs everything up to now."""
-        self._log()
-        if self._window:
-            self._close_window()
-        self._log()
-
-    def close(self) -> None:
-        """Ends the progress bar."""
-        self._bar.close()
-
-    def _close_window(self) -> None:
-        jax.block_until_ready(self._window[0])  # at most a window of steps is in flight
-        now = time.perf_counter()
-        seconds = (now - self._since) / self._timed if self._timed else float("nan")
-        speed = {"perf/step_ms": 1e3 * seconds, "perf/samples_per_s": self._batch / seconds,
-                 "perf/data_wait_ms": 1e3 * self._waited / max(self._timed, 1)}
-        self._ready = (self._step, self._window, speed)
-        self._window = []
-        self.restart_clock()
-
-    def _log(self) -> None:
-        if self._ready is None:
-            return
-        step, window, speed = self._ready
-        self._ready = None
-        values = summarise(step - len(window) + 1, jax.device_get(window))
-        values.pop("samples", None)
-        tags = {name if "/" in name else f"train/{name}": value for name, value in values.items()}
-        tags["train/epoch"] = step * self._batch / self._groups
-        self._writer.scalars(step, tags | speed)
-        shown = {"loss": values["loss"], "exact": values["exact_accuracy"]}
-        shown |= {"steps": values["steps"]} if "steps" in values else {}
-        self._bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()} |
-                              {"samples/s": f"{speed['perf/samples_per_s']:.1f}"})
 
 
 def main(_: list[str]) -> None:

@@ -27,7 +27,7 @@ def test_smoothing_is_in_steps_and_leaves_a_line_alone():
 def test_levels_are_interpolated():
     assert line().first_reaches(0.505) == pytest.approx(505)
     assert line().first_reaches(0.0) == 0
-    assert line().first_reaches(1.5) is None
+    assert line().first_reaches(1.5) == np.inf
 
 
 def test_the_last_tenth():

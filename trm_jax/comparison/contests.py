@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trm_jax.comparison.groups import Difference, Estimate, Group, Standing, at_equal_epochs, difference
+from trm_jax.comparison.groups import Difference, Group, Standing, at_equal_epochs, difference
 from trm_jax.comparison.metrics import BY_TAG
 from trm_jax.comparison.wording import listed, percent, with_spread
 
 ACCURACY_MARGIN = 0.02  # accuracies that lie no further apart than this are comparable
 ONE_SEED_FLOOR = 0.01  # accuracy: one seed against one seed is never known better than this
-MIN_PROGRESS = 0.9  # share of its configured training that a run must have done to have final values
 ASSUMED_EVAL_TASKS = 32  # the plan's, where a run does not say how many tasks it was evaluated on
 HELD_OUT_TAGS = ("eval/pass@2", "eval/exact_accuracy", "eval/accuracy")
 SHARES_OF_TASKS = ("eval/pass@2", "eval/exact_accuracy")
@@ -62,13 +61,14 @@ class Contest:
 def obstacle(tag: str, *groups: Group) -> str:
     """Why `tag` has no final value to judge by in one of the groups; '' if it has."""
     for group in groups:
-        unfinished = [run for run in group.runs if run.progress is not None and run.progress < MIN_PROGRESS]
+        unfinished = [run for run in group.runs if run.is_unfinished]
         if group.diverged:
             return f"{group.label} diverged: most of its last losses are not finite"
         if not group.has(tag):
             return f"{group.label} did not log {tag}"
         if unfinished:
-            return f"{unfinished[0].label} is at {percent(unfinished[0].progress)} of its configured training"
+            done = percent(unfinished[0].progress or 0)
+            return f"{unfinished[0].label} is at {done} of its configured training"
         if not BY_TAG[tag].is_evaluation and not group.is_long_enough(tag):
             return f"{group.label} is too short: too few points of {tag} in its last tenth"
     return ""
@@ -104,12 +104,11 @@ def held_out(pair: Pair) -> Contest:
 
 def _judged(contest: Contest, pair: Pair, tag: str, extra_noise: float) -> Contest:
     """The contest decided by the final values of `tag`; `extra_noise` adds to that of the seeds."""
-    values = [group.final(tag) for group in pair.groups]
-    evidence = _side_by_side(pair, tag, values)
+    evidence = _side_by_side(pair, tag)
     problem = obstacle(tag, *pair.groups)
     if problem:
         return replace(contest, evidence=evidence, reason=problem)
-    gap = difference(*values, floor=ONE_SEED_FLOOR)
+    gap = difference(pair.original.final(tag), pair.online.final(tag), ONE_SEED_FLOOR)
     gap = replace(gap, noise=float(np.hypot(gap.noise, extra_noise)))
     leader = LEADERS[gap.standing(ACCURACY_MARGIN)]
     return replace(
@@ -121,9 +120,9 @@ def _judged(contest: Contest, pair: Pair, tag: str, extra_noise: float) -> Conte
     )
 
 
-def _side_by_side(pair: Pair, tag: str, values: list[Estimate | None]) -> str:
-    known = [(g.label, v) for g, v in zip(pair.groups, values, strict=True) if v is not None]
-    sides = ", ".join(f"{label} {with_spread(value.mean, value.spread)}" for label, value in known)
+def _side_by_side(pair: Pair, tag: str) -> str:
+    values = {group.label: group.final(tag) for group in pair.groups if group.has(tag)}
+    sides = ", ".join(f"{label} {with_spread(value.mean, value.spread)}" for label, value in values.items())
     return f"{BY_TAG[tag].title}: {sides or 'none'}"
 
 

@@ -76,16 +76,14 @@ def validate_online(group: Group, accuracy: Contest, speed: Contest, held_out: C
 def q_halt_accuracy(group: Group) -> Criterion:
     """The Q-head predicts correctness: its final accuracy is above 80 %.
 
-    The threshold says nothing of a model that is hardly ever right: a Q-head that always answers "wrong" would
-    pass it.
+    The threshold says nothing of a model that is hardly ever right: "wrong" as every answer passes.
     """
     tag, exact = "train/q_halt_accuracy", "train/exact_accuracy"
     name, threshold = "Q-head predicts correctness", f"q_halt_accuracy above {percent(Q_HALT_ACCURACY)}"
-    final = group.final(tag)
-    evidence = f"{with_spread(final.mean, final.spread)} at the end" if final else ""
     problem = obstacle(tag, group)
     if problem:
-        return Criterion(name, Outcome.UNDECIDED, evidence, threshold, problem)
+        return Criterion(name, Outcome.UNDECIDED, _evidence(group, tag), threshold, problem)
+    final, evidence = group.final(tag), _evidence(group, tag)
     highest = 1.0  # of the exact accuracy; without it the Q-head gets the benefit of the doubt
     if group.has(exact):
         highest = max(float(tenths(run.series[exact])[0].max()) for run in group.runs)
@@ -109,7 +107,7 @@ def q_halt_accuracy(group: Group) -> Criterion:
 def steps_are_alive(group: Group) -> Criterion:
     """The ACT steps of a sample are stuck neither at 1 nor at the maximum, and moved during training.
 
-    A run without a count of its samples is judged by train/steps: in PyTorch runs, the mean over rows that halt.
+    Without a count of the samples train/steps has to do: in PyTorch runs the mean over rows that halt.
     """
     tag = STEPS_PER_SAMPLE if group.has(STEPS_PER_SAMPLE) else STEPS
     known = group.setting("arch.halt_max_steps")
@@ -119,11 +117,10 @@ def steps_are_alive(group: Group) -> Criterion:
         f"final mean within {MIN_STEPS} … {number(highest)} (of {known or f'{PLAN_MAX_STEPS}, assumed'}), "
         f"moved by {STEPS_MOVEMENT} or more"
     )
-    final = group.final(tag)
-    evidence = f"{BY_TAG[tag].title}: {with_spread(final.mean, final.spread)} at the end" if final else ""
     problem = obstacle(tag, group)
     if problem:
-        return Criterion(name, Outcome.UNDECIDED, evidence, threshold, problem)
+        return Criterion(name, Outcome.UNDECIDED, _evidence(group, tag), threshold, problem)
+    final, evidence = group.final(tag), _evidence(group, tag)
     moved, error = np.mean([movement(run.series[tag]) for run in group.runs], axis=0)
     outcome, reason = _first(
         (final.mean + final.noise < MIN_STEPS, Outcome.FAIL, "stuck at one step"),
@@ -134,6 +131,13 @@ def steps_are_alive(group: Group) -> Criterion:
         (moved < MOVEMENT_NOISE * error, Outcome.UNDECIDED, "too noisy to tell movement from none"),
     )
     return Criterion(name, outcome, f"{evidence}; moved by {number(float(moved))}", threshold, reason)
+
+
+def _evidence(group: Group, tag: str) -> str:
+    if not group.has(tag):
+        return ""
+    final = group.final(tag)
+    return f"{BY_TAG[tag].title}: {with_spread(final.mean, final.spread)} at the end"
 
 
 def _first(*checks: tuple[bool, Outcome, str]) -> tuple[Outcome, str]:

@@ -80,13 +80,11 @@ def cell_edges(group: Group) -> np.ndarray:
     return np.linspace(0, max(run.last_step for run in group.runs) + 1, CELLS + 1)
 
 
-def axis_of_cells(group: Group, axis: str) -> np.ndarray | None:
-    """(C,) where the ends of a group's cells lie on `axis`, mean over the seeds; None where it is not known.
+def axis_of_cells(group: Group, axis: str) -> np.ndarray:
+    """(C,) where the ends of a group's cells lie on `axis`, which the group must have; mean over the seeds.
 
     Ends and not middles: what a run logs last stands where the run ends.
     """
-    if not group.has_axis(axis):
-        return None
     ends = cell_edges(group)[1:] - 1
     return np.mean([run.axes[axis](ends) for run in group.runs], axis=0)
 

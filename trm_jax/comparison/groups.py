@@ -104,10 +104,8 @@ class Group:
     def has_axis(self, axis: str) -> bool:
         return all(axis in run.axes for run in self.runs)
 
-    def final(self, tag: str) -> Estimate | None:
-        """Mean over the last tenth of every run; None where a run has not logged the tag."""
-        if not self.has(tag):
-            return None
+    def final(self, tag: str) -> Estimate:
+        """Mean over the last tenth of every run, each of which must have logged the tag."""
         means, spreads = zip(*(run.series[tag].final_mean_and_spread() for run in self.runs), strict=True)
         return estimate(means, spreads[0])
 
@@ -120,13 +118,17 @@ class Group:
         width = 0.0 if BY_TAG[tag].is_evaluation else window_steps
         return estimate([pick(run.series[tag].smoothed(width).values) for run in self.runs])
 
-    def reach(self, level: float, axis: str, window_steps: float) -> list[float | None]:
-        """Where on `axis` the smoothed train accuracy of each seed first is at `level`; None for never."""
-        found = []
-        for run in self.runs:
-            step = run.series["train/accuracy"].smoothed(window_steps).first_reaches(level)
-            found.append(None if step is None else float(run.axes[axis](step)))
-        return found
+    def reach(self, level: float, axis: str, window_steps: float) -> np.ndarray:
+        """Where on `axis` each seed's smoothed train accuracy first is at `level`; infinity for never."""
+        steps = [
+            run.series["train/accuracy"].smoothed(window_steps).first_reaches(level) for run in self.runs
+        ]
+        return np.array(
+            [
+                run.axes[axis](step) if np.isfinite(step) else np.inf
+                for run, step in zip(self.runs, steps, strict=True)
+            ]
+        )
 
     def is_long_enough(self, tag: str) -> bool:
         """Whether the last tenth of every run holds enough points of `tag` for a final value."""
@@ -144,9 +146,9 @@ def t_quantile(degrees: int) -> float:
 
 def estimate(values: Iterable[float], spread_of_one: float = np.nan) -> Estimate:
     """Mean and spread of one value per seed; `spread_of_one` is what a single seed says of its own spread."""
-    values = np.array(list(values), float)
-    spread = float(values.std(ddof=1)) if len(values) > 1 else spread_of_one
-    return Estimate(float(values.mean()), spread, len(values))
+    seeds = np.array(list(values), float)
+    spread = float(seeds.std(ddof=1)) if len(seeds) > 1 else spread_of_one
+    return Estimate(float(seeds.mean()), spread, len(seeds))
 
 
 def difference(a: Estimate, b: Estimate, floor: float) -> Difference:

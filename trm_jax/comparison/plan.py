@@ -6,7 +6,7 @@ O1 and L1 → original better: O2, O3 (exploration) → E series (encoders) with
 
 from dataclasses import dataclass
 
-from trm_jax.comparison.contests import MIN_PROGRESS, ONLINE, ORIGINAL
+from trm_jax.comparison.contests import ONLINE, ORIGINAL
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.presets import BASELINES, E_SERIES, baseline, best_of, preset_of, series_of
 from trm_jax.comparison.wording import listed, number, percent
@@ -33,29 +33,33 @@ class NextStep:
 
 def next_step(answer: str, groups: list[Group]) -> NextStep:
     """What to run next, after `answer` (original, online, tie, undecided) about `groups`."""
+    pair = {}
     for mode, name in BASELINES.items():
-        if baseline(groups, mode) is None:
+        base = baseline(groups, mode)
+        if base is None:
             return NextStep(f"There is no run of the {mode} mode: run {name.upper()}.", (_launch(name),))
-    if answer not in (ORIGINAL, ONLINE):
-        return _settle(answer, [baseline(groups, mode) for mode in BASELINES])
+        pair[mode] = base
+    if answer not in pair:
+        return _settle(answer, list(pair.values()))
 
+    base = pair[answer]
     there = {preset_of(group) for group in groups if group.mode == answer}
     missing = [name for name in BRANCHES[answer] if name not in there]
     if missing:
-        names, label = listed([name.upper() for name in missing]), baseline(groups, answer).label
-        what = f"{label} won: find out {BRANCH_MEANINGS[answer]} with {names}."
+        names = listed([name.upper() for name in missing])
+        what = f"{base.label} won: find out {BRANCH_MEANINGS[answer]} with {names}."
         return NextStep(what, tuple(map(_launch, missing)))
     missing = [name for name in E_SERIES if name not in there]
     if missing:
-        names, best = listed([name.upper() for name in missing]), best_of(groups, answer)
+        names, best = listed([name.upper() for name in missing]), best_of(groups, base)
         what = f"{best.label} is the best of its mode: compare encoders under it with {names}."
-        return NextStep(what, tuple(_launch(name, _overrides(best, answer)) for name in missing))
+        return NextStep(what, tuple(_launch(name, _overrides(best)) for name in missing))
     return NextStep(f"The plan is done. Encoders by final train accuracy: {_ranking(groups, answer)}.")
 
 
-def _overrides(best: Group, mode: str) -> str:
+def _overrides(best: Group) -> str:
     """The flags that make an E preset train as `best` did, where that is not its default."""
-    settings = {name: best.setting(name) for name in MODE_SETTINGS[mode]} | {"mode.name": mode}
+    settings = {name: best.setting(name) for name in MODE_SETTINGS[best.mode]} | {"mode.name": best.mode}
     changed = {name: v for name, v in settings.items() if v is not None and v != E_DEFAULTS.get(name)}
     return "".join(f" --config.{name}={value}" for name, value in changed.items())
 
@@ -67,14 +71,10 @@ def _launch(name: str, overrides: str = "", folder: str = "") -> str:
 def _settle(answer: str, pair: list[Group]) -> NextStep:
     """What would turn a tie or an open question into an answer: finish what is unfinished, else add seeds."""
     names = [preset_of(group) or BASELINES[group.mode] for group in pair]
-    unfinished = [
-        (run, name)
-        for group, name in zip(pair, names, strict=True)
-        for run in group.runs
-        if run.progress is not None and run.progress < MIN_PROGRESS
-    ]
+    named = zip(pair, names, strict=True)
+    unfinished = [(run, name) for group, name in named for run in group.runs if run.is_unfinished]
     if unfinished:
-        where = listed([f"{run.label} ({percent(run.progress)} done)" for run, _ in unfinished])
+        where = listed([f"{run.label} ({percent(run.progress or 0)} done)" for run, _ in unfinished])
         what = f"Finish {where}: the command it was started with goes on from the last checkpoint."
         return NextStep(what, tuple(_launch(name, folder=str(run.path)) for run, name in unfinished))
 
@@ -101,7 +101,7 @@ def _or_the_cheaper(pair: list[Group]) -> str:
     if not all(group.has_axis("hours") for group in pair):
         return ""
     hours = {group.label: sum(run.end["hours"] for run in group.runs) / group.seeds for group in pair}
-    cheap, dear = sorted(hours, key=hours.get)
+    cheap, dear = sorted(hours, key=lambda label: hours[label])
     return f", or go on with the cheaper {cheap} ({number(hours[cheap])} hours, {dear} {number(hours[dear])})"
 
 

@@ -22,30 +22,25 @@ OVERVIEW_TAGS = (
     "eval/pass@2",
     "train/q_halt_accuracy",
     STEPS_PER_SAMPLE,
-    STEPS,
     COLLAPSE_RATIO,
+    STEPS,
 )
-OVERVIEW_FILE = "overview.png"
-OVERVIEW_CHARTS = 6
+OVERVIEW_CHARTS = 6  # the first so many of these that were logged
 COLUMNS = 3
 INK, PALE = "#333333", "#dddddd"
 
 
-def save_pngs(folder: Path, groups: list[Group], charts: list[Chart], verdict: Verdict) -> list[Path]:
-    """Draws everything into `folder`; returns the files, the overview first."""
-    overview = [chart for tag in OVERVIEW_TAGS for chart in charts if chart.metric.tag == tag][
-        :OVERVIEW_CHARTS
-    ]
-    why = textwrap.fill(verdict.why, 150)
-    pages = [(folder / OVERVIEW_FILE, verdict.headline, why, overview or charts)]
+def save_pngs(folder: Path, groups: list[Group], charts: list[Chart], verdict: Verdict) -> None:
+    """Draws overview.png, and one picture for each topic, into `folder`."""
+    by_tag = {chart.metric.tag: chart for chart in charts}
+    overview = [by_tag[tag] for tag in OVERVIEW_TAGS if tag in by_tag][:OVERVIEW_CHARTS] or charts
+    pages = [("overview", verdict.headline, textwrap.fill(verdict.why, 150), overview)]
     for topic in TOPICS:
         chosen = [chart for chart in charts if chart.metric.topic == topic]
         if chosen:
-            name = topic.lower().replace(" ", "_").replace("-", "_")
-            pages.append((folder / f"{name}.png", topic, "", chosen))
-    for path, title, why, chosen in pages:
-        _figure(groups, chosen, title, why).savefig(path, dpi=110)
-    return [path for path, *_ in pages]
+            pages.append((topic.lower().replace(" ", "_").replace("-", "_"), topic, "", chosen))
+    for name, title, why, chosen in pages:
+        _figure(groups, chosen, title, why).savefig(folder / f"{name}.png", dpi=110)
 
 
 def drawn_axis(groups: list[Group]) -> str:
@@ -81,10 +76,10 @@ def _figure(groups: list[Group], charts: list[Chart], title: str, why: str) -> F
 
 def _draw(axes: Axes, groups: list[Group], chart: Chart, axis: str) -> None:
     for line in chart.lines:
+        if not groups[line.group].has_axis(axis):
+            continue
         x = axis_of_cells(groups[line.group], axis)
         there = np.isfinite(line.mean)
-        if x is None or not there.any():
-            continue
         look = style(line.group)
         few = there.sum() < 20  # evaluations are points that deserve to be seen
         axes.plot(

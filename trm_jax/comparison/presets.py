@@ -3,11 +3,11 @@
 import re
 
 from trm_jax.comparison.contests import ACCURACY_MARGIN, ONE_SEED_FLOOR, ONLINE, ORIGINAL
-from trm_jax.comparison.groups import Group, Standing, difference
+from trm_jax.comparison.groups import Estimate, Group, Standing, difference
 
-_ONCE = {"encoder.type": "standard", "mode.name": "original", "mode.encode": "once"}
-_ONLINE = {"encoder.type": "standard", "mode.name": "online"}
-PRESETS = {  # the settings that make a configuration a preset of the plan
+_ONCE: dict[str, object] = {"encoder.type": "standard", "mode.name": "original", "mode.encode": "once"}
+_ONLINE: dict[str, object] = {"encoder.type": "standard", "mode.name": "online"}
+PRESETS: dict[str, dict[str, object]] = {  # the settings that make a configuration a preset of the plan
     "o1": {**_ONCE, "arch.halt_exploration_prob": 0.5},
     "o2": {**_ONCE, "arch.halt_exploration_prob": 0.3},
     "o3": {**_ONCE, "arch.halt_exploration_prob": 0.7},
@@ -57,16 +57,15 @@ def baseline(groups: list[Group], mode: str) -> Group | None:
     )
 
 
-def best_of(groups: list[Group], mode: str) -> Group:
-    """The mode's baseline or, of the groups clearly above it in final train accuracy, the highest."""
-    base = baseline(groups, mode)
+def best_of(groups: list[Group], base: Group) -> Group:
+    """The baseline of a mode or, of its groups clearly above it in final train accuracy, the highest."""
     tag = "train/accuracy"
-    rivals = [group for group in groups if group.mode == mode and series_of(group) != "E" and group.has(tag)]
-    above = [
-        group
-        for group in rivals
-        if base.has(tag)
-        and difference(group.final(tag), base.final(tag), ONE_SEED_FLOOR).standing(ACCURACY_MARGIN)
-        == Standing.ABOVE
+    rivals = [
+        group for group in groups if group.mode == base.mode and series_of(group) != "E" and group.has(tag)
     ]
+    above = [group for group in rivals if base.has(tag) and _is_above(group.final(tag), base.final(tag))]
     return max(above, key=lambda group: group.final(tag).mean, default=base)
+
+
+def _is_above(a: Estimate, b: Estimate) -> bool:
+    return difference(a, b, ONE_SEED_FLOOR).standing(ACCURACY_MARGIN) == Standing.ABOVE

@@ -17,6 +17,7 @@ from trm_jax.comparison.curves import COLOURS, Chart, axis_of_cells, guides, sty
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.metrics import AXES, LEVELS
 from trm_jax.comparison.plots import drawn_axis
+from trm_jax.comparison.runs import MIN_PROGRESS
 from trm_jax.comparison.speed import SPEED_MARGIN
 from trm_jax.comparison.table import Row, values
 from trm_jax.comparison.verdict import STANDINGS, Verdict
@@ -37,7 +38,7 @@ def write_summary(path: Path, groups: list[Group], verdict: Verdict, window_step
             "accuracy_margin": contests.ACCURACY_MARGIN,
             "one_seed_floor": contests.ONE_SEED_FLOOR,
             "speed_margin": round(1 - float(np.exp(-SPEED_MARGIN)), 4),
-            "min_progress": contests.MIN_PROGRESS,
+            "min_progress": MIN_PROGRESS,
             "q_halt_accuracy": criteria.Q_HALT_ACCURACY,
             "min_steps": criteria.MIN_STEPS,
             "max_steps_share": criteria.MAX_STEPS_SHARE,
@@ -61,7 +62,7 @@ def write_page(
         "answer": verdict.answer,
         "why": escape(verdict.why),
         "legend": " ".join(_legend(index, group) for index, group in enumerate(groups)),
-        "contests": "".join(_contest(contest, verdict) for contest in verdict.contests),
+        "contests": "".join(_contest(contest) for contest in verdict.contests),
         "validations": "".join(_validation(validation) for validation in verdict.validations)
         + _asides(verdict),
         "next_step": _next_step(verdict),
@@ -87,7 +88,7 @@ def _legend(index: int, group: Group) -> str:
     )
 
 
-def _contest(contest: Contest, verdict: Verdict) -> str:
+def _contest(contest: Contest) -> str:
     lines = "".join(f"<p>{escape(line)}</p>" for line in contest.evidence.split("; ") if line)
     reason = f'<p class="reason">{escape(contest.reason)}</p>' if contest.reason else ""
     return (

@@ -13,6 +13,7 @@ from trm_jax.comparison.series import Series
 
 CONFIG_FILE = "config.json"
 CONFIG_TEXT = "config"  # tag of the text that holds the configuration
+MIN_PROGRESS = 0.9  # share of its configured training that a run must have done to have final values
 MODES = ("original", "online")
 
 
@@ -49,6 +50,10 @@ class Run:
     def diverged(self) -> bool:
         tags = ("train/loss", "train/lm_loss", "train/accuracy")
         return any(self.series[tag].diverged() for tag in tags if tag in self.series)
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.progress is not None and self.progress < MIN_PROGRESS
 
     def until(self, step: float) -> "Run":
         """The run as it was when `step` batches were done."""

@@ -75,11 +75,11 @@ class Series:
         blocks = np.array_split(values, min(FINAL_BLOCKS, len(values)))
         return float(values.mean()), float(np.std([block.mean() for block in blocks], ddof=1))
 
-    def first_reaches(self, level: float) -> float | None:
-        """Step, interpolated, at which the series first stands at `level` or above; None if it never does."""
+    def first_reaches(self, level: float) -> float:
+        """Step, interpolated, at which the series first stands at `level` or above; infinity for never."""
         above = np.flatnonzero(self.values >= level)
         if not len(above):
-            return None
+            return np.inf
         after = above[0]
         if after == 0:
             return float(self.steps[0])

@@ -24,9 +24,7 @@ from trm_jax.comparison.wording import listed, number, percent
 
 AXIS = "epochs"
 SPEED_MARGIN = float(np.log(1 / 0.9))  # a tenth fewer epochs is faster
-ONE_SEED_SPEED_FLOOR = float(
-    np.log(1.05)
-)  # one seed's time against one seed's is never known better than this
+ONE_SEED_SPEED_FLOOR = float(np.log(1.05))  # one seed against one seed is never known better than this
 LEADERS = {  # of the standing of the original mode's time to the online one's: less is better
     Standing.ABOVE: ONLINE,
     Standing.BELOW: ORIGINAL,
@@ -75,35 +73,33 @@ def _obstacle(pair: Pair) -> str:
 
 def _gap(pair: Pair, level: float) -> Difference | None:
     """log(original mode's time / online mode's time) to `level`; None where the level says nothing."""
-    times = [group.reach(level, AXIS, pair.window_steps) for group in pair.groups]
-    reached = [all(time is not None for time in side) for side in times]
-    if all(reached):
+    original, online = (group.reach(level, AXIS, pair.window_steps) for group in pair.groups)
+    if np.isfinite(original).all() and np.isfinite(online).all():
         if all(_starts_above(group, level, pair.window_steps) for group in pair.groups):
             return None
-        sides = [
-            estimate(np.log(side), _log_time_spread(group, level, pair.window_steps))
-            for group, side in zip(pair.groups, times, strict=True)
-        ]
-        return difference(*sides, floor=ONE_SEED_SPEED_FLOOR)
-    if reached[0]:
-        head_start = _head_start(times[0], pair.online, level, pair.window_steps)
-        return head_start and Difference(-head_start, 0.0)
-    if reached[1]:
-        head_start = _head_start(times[1], pair.original, level, pair.window_steps)
-        return head_start and Difference(head_start, 0.0)
-    return None
+        return difference(
+            estimate(np.log(original), _log_time_spread(pair.original, level, pair.window_steps)),
+            estimate(np.log(online), _log_time_spread(pair.online, level, pair.window_steps)),
+            ONE_SEED_SPEED_FLOOR,
+        )
+    if np.isfinite(original).all():
+        lead = -_head_start(original, pair.online, level, pair.window_steps)
+    else:
+        lead = _head_start(online, pair.original, level, pair.window_steps)
+    return Difference(lead, 0.0) if lead else None
 
 
-def _head_start(times: list[float], slower: Group, level: float, window_steps: float) -> float | None:
+def _head_start(times: np.ndarray, slower: Group, level: float, window_steps: float) -> float:
     """By how much the faster mode, there at `times`, leads one that stays clearly below `level` to its end.
 
-    That is at least log(end of the slower / last time of the faster); None where this is too little to tell.
+    That is at least log(end of the slower / last time of the faster); 0 where this is too little to tell.
     """
-    near = slower.reach(level - ONE_SEED_FLOOR, AXIS, window_steps)
-    if any(time is not None for time in near):
-        return None
-    lead = float(np.log(min(run.end[AXIS] for run in slower.runs) / max(times)))
-    return lead if lead > SPEED_MARGIN else None
+    if not np.isfinite(times).all():
+        return 0.0
+    if np.isfinite(slower.reach(level - ONE_SEED_FLOOR, AXIS, window_steps)).any():
+        return 0.0
+    lead = float(np.log(min(run.end[AXIS] for run in slower.runs) / times.max()))
+    return lead if lead > SPEED_MARGIN else 0.0
 
 
 def _starts_above(group: Group, level: float, window_steps: float) -> bool:
@@ -120,7 +116,7 @@ def _log_time_spread(group: Group, level: float, window_steps: float) -> float:
     run = group.runs[0]
     curve = run.series["train/accuracy"].smoothed(window_steps)
     step, early = curve.first_reaches(level), curve.first_reaches(level - ONE_SEED_FLOOR)
-    late = curve.first_reaches(level + ONE_SEED_FLOOR) or run.last_step
+    late = min(curve.first_reaches(level + ONE_SEED_FLOOR), run.last_step)
     half = curve.spacing_steps / 2
     time, low, high = run.axes[AXIS](np.array([step, min(early, step - half), max(late, step + half)]))
     return float(np.log(high / max(low, time / 2)) / 4)
@@ -139,5 +135,5 @@ def _evidence(pair: Pair, level: float) -> str:
 
 
 def _mean_time(group: Group, level: float, axis: str, pair: Pair) -> str:
-    times = group.reach(level, axis, pair.window_steps)
-    return "never" if None in times else number(float(np.mean(times)))
+    time = float(np.mean(group.reach(level, axis, pair.window_steps)))
+    return number(time) if np.isfinite(time) else "never"

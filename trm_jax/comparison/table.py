@@ -135,7 +135,11 @@ def _length(group: Group, axis: str) -> Cell:
 
 
 def _reached(group: Group, level: float, axis: str, window_steps: float) -> list[float | None]:
-    return group.reach(level, axis, window_steps) if group.has("train/accuracy") else [None] * group.seeds
+    """The time of each seed; None for a seed that never got there."""
+    if not group.has("train/accuracy"):
+        return [None] * group.seeds
+    times = group.reach(level, axis, window_steps)
+    return [float(time) if np.isfinite(time) else None for time in times]
 
 
 def _reach(group: Group, level: float, axis: str, window_steps: float) -> Cell:
@@ -143,20 +147,18 @@ def _reach(group: Group, level: float, axis: str, window_steps: float) -> Cell:
         return Cell("unknown")
     if not group.has("train/accuracy"):
         return Cell(NOTHING)
-    times = _reached(group, level, axis, window_steps)
-    there = [time for time in times if time is not None]
+    there = [time for time in _reached(group, level, axis, window_steps) if time is not None]
     if not there:
         return Cell("never")
     mean = estimate(there)
-    note = "" if len(there) == len(times) else f"{len(there)} of {len(times)} seeds"
+    note = "" if len(there) == group.seeds else f"{len(there)} of {group.seeds} seeds"
     return Cell(with_spread(mean.mean, mean.spread), note)
 
 
 def _metric(group: Group, tag: str, window_steps: float) -> Cell:
-    final = group.final(tag)
-    if final is None:
+    if not group.has(tag):
         return Cell(NOTHING)
-    best = group.best(tag, window_steps)
+    final, best = group.final(tag), group.best(tag, window_steps)
     return Cell(with_spread(final.mean, final.spread), f"best {number(best.mean)}" if best else "")
 
 

@@ -66,7 +66,7 @@ def judge(groups: list[Group]) -> Verdict:
     """Judges the plan's question on all groups; the baselines O1 and L1, or what stands for them, decide."""
     original, online = baseline(groups, ORIGINAL), baseline(groups, ONLINE)
     if original is None or online is None:
-        return _one_sided(groups, original or online)
+        return _one_sided(groups)
     pair = Pair(original, online, smoothing_window(groups))
     even = pair.at_equal_epochs()
     contests = accuracy, fast, unseen = final_accuracy(even), speed(pair), held_out(even)
@@ -92,9 +92,10 @@ def judge(groups: list[Group]) -> Verdict:
     )
 
 
-def _one_sided(groups: list[Group], present: Group) -> Verdict:
+def _one_sided(groups: list[Group]) -> Verdict:
     """Runs of one mode only: the question stays open, but whether the original dynamics halt can be seen."""
-    validations = ()
+    validations: tuple[Validation, ...] = ()
+    present = baseline(groups, groups[0].mode) or groups[0]
     if present.mode == ORIGINAL:
         nothing = Contest("Higher final train accuracy", "", reason="there is no online run to compare with")
         validations = (validate_original(present, nothing),)
@@ -147,7 +148,8 @@ def _asides(groups: list[Group], pair: Pair) -> list[Aside]:
             if problem:
                 asides.append(Aside(group.label, base.label, Standing.UNDECIDED, problem))
                 continue
-            gap = difference(*(side.final("train/accuracy") for side in sides), floor=ONE_SEED_FLOOR)
+            ours, theirs = (side.final("train/accuracy") for side in sides)
+            gap = difference(ours, theirs, ONE_SEED_FLOOR)
             evidence = f"difference {gap.value:+.3f}, noise ± {gap.noise:.3f}"
             asides.append(Aside(group.label, base.label, gap.standing(ACCURACY_MARGIN), evidence))
     return asides

@@ -5,6 +5,7 @@ Shapes: B rows, K demonstration slots, S grid tokens, T context tokens, D hidden
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from trm_jax.models.encoders.grid import POOLINGS, ClsGridEncoder, PooledGridEnc
 from trm_jax.models.encoders.latent import DemoLatent, Posterior, TaskLatent
 from trm_jax.models.encoders.packing import encode_valid
 
-RowFunction = Callable[..., jax.Array]
+RowFunction = Callable[..., Any]
 PerShard = Callable[[RowFunction], RowFunction]
 
 

@@ -1,0 +1,118 @@
+"""Step time and memory of a preset's training step, packed against dense, and of every encoder against `standard`.
+
+    python benchmarks/step_time.py --config=configs/r1.py:tiny --steps=20 [--encoders] [--dense]
+
+All variants run in this one process, in turn, and each figure is the median of its steps; only ratios should be
+compared between machines. Dense means that every demonstration slot holds a demonstration as far as the encoder
+can tell, which is what encoding without packing costs.
+"""
+
+import functools
+import json
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+from absl import app, flags
+from flax import nnx
+from ml_collections import config_flags
+
+from trm_jax import settings as settings_lib
+from trm_jax.act import Batch, batch_shapes
+from trm_jax.data import load_tasks, train_batches
+from trm_jax.mesh import by_rows, data_mesh, per_shard, replicated, state_shardings, to_global
+from trm_jax.models.encoders import ENCODERS
+from trm_jax.models.etrm import ETRM, split
+from trm_jax.optim import Optimiser
+from trm_jax.settings import Settings
+from trm_jax.state import initial_state, parameter_counts
+from trm_jax.steps import STEPS, Recipe
+
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/r1.py:tiny", "Preset to time.")
+_STEPS = flags.DEFINE_integer("steps", 10, "Timed steps of each variant, after two that are not.")
+_ENCODERS = flags.DEFINE_bool("encoders", False, "Time every encoder at the preset's number of layers.")
+_DENSE = flags.DEFINE_bool("dense", False, "Time with and without packing.")
+
+
+class Timed:
+    """One variant, compiled, that runs a step at a time."""
+
+    def __init__(self, settings: Settings, batches: list[Batch]):
+        mesh = data_mesh()
+        optimiser = Optimiser(settings.optim, 1000)
+
+        def make_model() -> ETRM:
+            return ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0))
+
+        rows = settings.data.global_batch_size
+        online = settings.mode.name == "online"
+        shapes = None if online else batch_shapes(rows, settings.encoder.max_demos, settings.seq_len)
+
+        def make_state():
+            return initial_state(make_model(), optimiser, 0, shapes)
+
+        shardings = state_shardings(mesh, jax.eval_shape(make_state))
+        self.state = jax.jit(make_state, out_shardings=shardings)()
+        self.counts = parameter_counts(self.state.params)
+        recipe = Recipe(split(nnx.eval_shape(make_model))[0], settings.mode, settings.loss, optimiser,
+                        per_shard(mesh))
+        step = jax.jit(functools.partial(STEPS[settings.mode.name], recipe), donate_argnums=0,
+                       in_shardings=(shardings, by_rows(mesh)), out_shardings=(shardings, replicated(mesh)))
+        self.batches = [to_global(mesh, batch) for batch in batches]
+        start = time.perf_counter()
+        self.step = step.lower(self.state, self.batches[0]).compile()
+        self.compile_seconds = time.perf_counter() - start
+        memory = self.step.memory_analysis()
+        self.temporary_bytes = memory.temp_size_in_bytes
+        self.seconds: list[float] = []
+
+    def run(self, i: int, timed: bool) -> None:
+        start = time.perf_counter()
+        self.state, metrics = self.step(self.state, self.batches[i % len(self.batches)])
+        jax.block_until_ready(metrics)
+        if timed:
+            self.seconds.append(time.perf_counter() - start)
+
+
+def variants(config, settings: Settings, batches: list[Batch]) -> dict[str, Timed]:
+    """Name → what to time; the first is what the others are compared with."""
+    if _ENCODERS.value:
+        made = {}
+        for kind in ENCODERS:
+            plain = json.loads(config.to_json())
+            plain["encoder"]["type"] = kind
+            plain["loss"]["kl_weight"] = 1e-4 if "variational" in kind else 0.0
+            made[kind] = Timed(settings_lib.from_dict(plain), batches)
+        return made
+    made = {"packed": Timed(settings, batches)}
+    if _DENSE.value:
+        full = [batch.__class__(**(vars(batch) | {"demo_mask": jnp.ones_like(batch.demo_mask)})) for batch in batches]
+        made["dense"] = Timed(settings, full)
+    return made
+
+
+def main(_: list[str]) -> None:
+    config = _CONFIG.value
+    settings = settings_lib.from_dict(json.loads(config.to_json()))
+    tasks = load_tasks(settings.data)
+    iterator = train_batches(tasks.train, settings.data, seed=0, max_demos=settings.encoder.max_demos,
+                             process_index=0, process_count=1)
+    batches = [next(iterator) for _ in range(4)]
+    filled = sum(float(batch.demo_mask.mean()) for batch in batches) / len(batches)
+    print(f"{len(jax.devices())} × {jax.devices()[0].device_kind}, jax {jax.__version__}; "
+          f"{settings.data.global_batch_size} rows, {filled:.0%} of the demonstration slots filled")
+    made = variants(config, settings, batches)
+    for i in range(_STEPS.value + 2):
+        for timed in made.values():
+            timed.run(i, i >= 2)
+    first = statistics.median(next(iter(made.values())).seconds)
+    print(f"{'variant':20} {'encoder':>12} {'decoder':>12} {'ms/step':>9} {'ratio':>6} {'compile s':>9} {'temp MB':>9}")
+    for name, timed in made.items():
+        median = statistics.median(timed.seconds)
+        print(f"{name:20} {timed.counts['encoder']:12,} {timed.counts['decoder']:12,} {1e3 * median:9.1f} "
+              f"{median / first:6.2f} {timed.compile_seconds:9.1f} {timed.temporary_bytes / 1e6:9.1f}")
+
+
+if __name__ == "__main__":
+    app.run(main)

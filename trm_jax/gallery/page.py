@@ -1,0 +1,122 @@
+"""One HTML page with every task of an evaluation, which needs nothing but itself."""
+
+import json
+import re
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from trm_jax.arc.draw import PALETTE
+from trm_jax.arc.grids import Grid
+from trm_jax.arc.tasks import Task
+from trm_jax.arc.voting import ATTEMPTS, Votes
+from trm_jax.results import METRICS, remarks
+
+# Status of a task → what it is called; also the order of the filters.
+STATUSES = {"solved": "Solved", "unsolved": "Unsolved", "unknown": "No known answer", "left_out": "Not evaluated"}
+
+
+def build(metrics: dict[str, Any], tasks: tuple[Task, ...], votes: Votes) -> str:
+    """The page.
+
+    Args:
+        metrics: as `results.metrics_of` gives them.
+        tasks: the whole evaluation set; those without votes are shown as not evaluated.
+    """
+    entries = [_entry(task, votes) for task in tasks]
+    counts = {status: sum(entry["status"] == status for entry in entries) for status in STATUSES}
+    parts = {
+        "title": escape(f"{metrics['run']}, step {metrics['step']}: {metrics['tasks']['solved']} of "
+                        f"{metrics['tasks']['evaluated']} tasks solved"),
+        "run": escape(f"{metrics['run']}, step {metrics['step']}"),
+        "what": escape(f"{metrics['data']}, {metrics['augmentations']} variants of each task"),
+        "headline": _headline(metrics),
+        "passes": _passes(metrics),
+        "facts": _facts(metrics),
+        "remarks": "".join(f"<li>{escape(remark.removeprefix('note: '))}</li>" for remark in remarks(metrics)),
+        "filters": _filters(counts),
+        "style": _asset("page.css"),
+        "script": _asset("page.js"),
+        "data": _embedded({"palette": ["#" + bytes(colour).hex() for colour in PALETTE], "tasks": entries}),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match.group(1)], _asset("page.html"))
+
+
+def _asset(name: str) -> str:
+    return (files("trm_jax.gallery") / name).read_text(encoding="utf-8")
+
+
+def _embedded(data: Any) -> str:
+    """JSON for a script element, which `</` would end."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+
+
+def _headline(metrics: dict[str, Any]) -> str:
+    counts = metrics["tasks"]
+    return (f'<b>{counts["solved"]}</b> solved <i>/</i> <b>{counts["evaluated"]}</b> evaluated <i>/</i> '
+            f'<b>{counts["total"]}</b> tasks')
+
+
+def _passes(metrics: dict[str, Any]) -> str:
+    """One bar per pass@K, with its interval."""
+    rows = []
+    for name, found in metrics.items():
+        if name.startswith("pass@"):
+            share, low, high = (100 * found[key] for key in ("share", "low", "high"))
+            rows.append(f'<tr><th>{name}</th><td class="bar"><span class="interval" style="left:{low:.2f}%;'
+                        f'width:{high - low:.2f}%"></span><span class="mark" style="left:{share:.2f}%"></span></td>'
+                        f'<td class="number">{share:.1f} %</td><td>{low:.1f} … {high:.1f} %</td>'
+                        f'<td>{found["solved"]}</td></tr>')
+    return "".join(rows)
+
+
+def _facts(metrics: dict[str, Any]) -> str:
+    facts = [(label, f"{metrics[name]:.2f}" if name == "steps" else f"{metrics[name]:.1%}")
+             for name, label in METRICS.items() if name in metrics]
+    facts.append(("predictions", f"{metrics['predictions']:,}"))
+    return "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in facts)
+
+
+def _filters(counts: dict[str, int]) -> str:
+    choices = [("all", "All", sum(counts.values()))]
+    choices += [(status, name, counts[status]) for status, name in STATUSES.items() if counts[status]]
+    return "".join(
+        f'<span><input type="radio" name="status" id="show-{status}" value="{status}"'
+        f'{" checked" if status == "all" else ""}><label for="show-{status}">{name} <b>{count}</b></label></span>'
+        for status, name, count in choices)
+
+
+def _entry(task: Task, votes: Votes) -> dict[str, Any]:
+    """A task as page.js reads it; a grid is its rows of digits, joined by "/"."""
+    queries = [_query(task, query, votes) for query in range(len(task.queries))]
+    known = [query["solved"] for query in queries if "answer" in query]
+    if not any(query["predictions"] for query in queries):
+        status = "left_out"
+    else:
+        status = "unknown" if not known else "solved" if all(known) else "unsolved"
+    demos = [[_text(grid) for grid in (demo.input, demo.output) if grid is not None] for demo in task.demos]
+    return {"id": task.id, "status": status, "label": _label(status, known), "demos": demos, "queries": queries}
+
+
+def _label(status: str, known: list[bool]) -> str:
+    partly = status == "unsolved" and any(known)
+    return f"{sum(known)} of {len(known)} solved" if partly else STATUSES[status]
+
+
+def _query(task: Task, query: int, votes: Votes) -> dict[str, Any]:
+    ranking, answer = votes.ranking(task.id, query), task.queries[query].output
+    best = ranking[:ATTEMPTS]
+    found = {"input": _text(task.queries[query].input), "predictions": votes.predictions(task.id, query),
+             "candidates": len(ranking),
+             "attempts": [{"grid": _text(candidate.grid), "votes": candidate.votes,
+                           "confidence": round(candidate.confidence, 4)} for candidate in best]}
+    if answer is None:
+        return found
+    return found | {"answer": _text(answer), "rank": votes.rank_of(task.id, query, answer),
+                    "solved": any(np.array_equal(candidate.grid, answer) for candidate in best)}
+
+
+def _text(grid: Grid) -> str:
+    return "/".join("".join(map(str, row)) for row in grid.tolist())

