@@ -1,6 +1,7 @@
 """Eight virtual CPU devices, strict ranks, full-precision matmuls: set before the first use of a device."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -12,6 +13,17 @@ from tests import parity
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tasks/ and a run/ on them; for reading only."""
+    from tests import trained_run  # after the settings above
+
+    folder = tmp_path_factory.mktemp("trained")
+    trained_run.write_tasks(folder / "tasks")
+    trained_run.write_run(folder / "run", folder / "tasks")
+    return folder
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -25,10 +25,11 @@ from tests.comparison.fabricate import (
     write_run,
 )
 from trm_jax import compare
+from trm_jax.comparison import table
 from trm_jax.comparison.contests import EQUAL, ONLINE, ORIGINAL, UNDECIDED
 from trm_jax.comparison.criteria import Criterion, Outcome
 from trm_jax.comparison.events import RunError
-from trm_jax.comparison.groups import group_runs
+from trm_jax.comparison.groups import group_runs, smoothing_window
 from trm_jax.comparison.plan import TIE
 from trm_jax.comparison.verdict import Verdict, judge
 
@@ -380,13 +381,16 @@ def test_the_pictures_are_there(report):
     assert {"overview.png", "learning.png", "halting.png", "held_out_tasks.png"} <= names
 
 
-def test_table_and_verdict_are_printed(tmp_path, capsys):
-    runs = write_pair(tmp_path, original_scalars(0.95), online_scalars(0.85))
-    verdict = compare.compare([str(run) for run in runs], tmp_path / "report")
-    printed = capsys.readouterr().out
-    assert verdict.headline in printed
+def test_table_and_verdict_as_text(tmp_path):
+    pair = write_pair(tmp_path, original_scalars(0.95), online_scalars(0.85))
+    groups = group_runs(compare.load_runs([str(run) for run in pair], []))
+    printed = table.as_text(groups, table.rows(groups, smoothing_window(groups)))
     assert "To 80 % train accuracy" in printed
-    assert verdict.next_step.commands[0] in printed
+    assert printed.splitlines()[0].split() == ["o1", "l1"]
+    verdict = judge(groups)
+    text = compare.verdict_text(verdict)
+    assert verdict.headline in text and verdict.next_step.commands[0] in text
+    assert sum(line.startswith(("  pass", "  fail", "  undecided")) for line in text.splitlines()) == 6
 
 
 def test_input_that_cannot_be_compared(tmp_path):

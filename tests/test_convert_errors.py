@@ -157,17 +157,19 @@ def test_nothing_is_left_of_an_interrupted_conversion(source, tmp_path, monkeypa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
 
 
-def test_export_does_not_replace_files(source, tmp_path, capsys):
-    assert convert(source, tmp_path / "out") == 0
-    assert convert("--export", tmp_path / "out", tmp_path / "step_7") == 0
-    assert "exists" in error(capsys, "--export", tmp_path / "out", tmp_path / "step_7")
-    torch_files.write_config(tmp_path, torch_files.ARCH)
-    assert "describes another model" in error(capsys, "--export", tmp_path / "out", tmp_path / "step_8")
-    assert not (tmp_path / "step_8").exists()
-    assert convert("--export", tmp_path / "out", tmp_path / "step_8", "--force") == 0
-
-
 def test_keeping_puzzle_embeddings_that_are_not_there(tmp_path, capsys):
     source = torch_files.write(tmp_path / "source", torch_files.etrm_state())
     line = error(capsys, source, tmp_path / "out", "--keep-puzzle-embeddings")
     assert "has no inner.puzzle_emb.weights" in line
+
+
+@pytest.mark.parametrize(("args", "message"), [
+    (("SRC",), "required: DST"),
+    (("--export", "SRC", "DST", "--verify"), "--verify has no effect with --export"),
+    (("--export", "SRC", "DST", "--l-cycles", "4"), "--l-cycles has no effect with --export"),
+    (("SRC", "DST", "--step", "7"), "--step has no effect without --export"),
+])
+def test_flags_without_effect_are_refused(args, message, capsys):
+    with pytest.raises(SystemExit):
+        convert(*args)
+    assert message in capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_a_pytorch_file_is_answered_with_the_command_that_converts_it(fresh, fol
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    (None, "is no converted checkpoint: it has no manifest.json"),
+    (None, "no converted checkpoint at .*: the folder has no manifest.json"),
     ("{", "cannot be read"),
     ("{}", "cannot be read"),
     ('{"format": 99}', "has format 99, this version reads 1"),

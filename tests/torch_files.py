@@ -84,3 +84,11 @@ def error(capsys: pytest.CaptureFixture[str], *args: Any) -> str:
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), lines
     return lines[0]
+
+
+def assert_same_state(path: Path, expected: State) -> None:
+    """The state dict in file `path`, its prefix apart, has the same keys, types and bits."""
+    state = torch.load(path, weights_only=True)
+    assert state.keys() == {PREFIX + name for name in expected}
+    for name, tensor in expected.items():
+        assert state[PREFIX + name].dtype == tensor.dtype and torch.equal(state[PREFIX + name], tensor), name

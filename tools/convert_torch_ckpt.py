@@ -20,6 +20,7 @@ from tools.torch_names import KeyMismatch
 from trm_jax import pretrained
 from trm_jax.errors import ConfigError
 from trm_jax.pretrained import MANIFEST_FILE, PUZZLE_EMBEDDINGS_FILE, Manifest
+from trm_jax.settings import CONFIG_FILE as RUN_FILE
 
 DESCRIPTION = """\
 Converts a PyTorch checkpoint of a TRM (decoder with puzzle embeddings) or an ETRM (encoder and decoder) to a folder
@@ -44,17 +45,26 @@ examples:
   python -m trm_jax.train --config=configs/o1.py --config.arch.L_cycles=4 \\
       --config.train.load_pretrained_decoder=pretrained/trm_arc1
 
-  # The way back: a converted checkpoint as a PyTorch state dict, all_config.yaml beside it:
-  python tools/convert_torch_ckpt.py --export pretrained/trm_arc1 exported/step_518071
+  # The way back: a run (encoder and decoder) or a converted checkpoint as a PyTorch state dict, with the sizes in
+  # all_config.yaml beside it:
+  python tools/convert_torch_ckpt.py --export runs/o1 exported/o1/step_2500 --step=2500
 """
+
+SIZE_FLAGS = ("H_cycles", "L_cycles", "num_heads", "puzzle_emb_len", "norm_style", "layer_scale_init", "final_norm")
+IMPORT_FLAGS = (*SIZE_FLAGS, "dry_run", "verify", "keep_puzzle_embeddings", "official")
+EXPORT_FLAGS = ("step",)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line `argv`; returns the exit status. Errors are one line on stderr."""
     parser = _parser()
     args = parser.parse_args(argv)
-    if args.dst is None and not args.dry_run:
+    if args.dst is None and (args.export or not args.dry_run):
         parser.error("the following arguments are required: DST")
+    for flag in IMPORT_FLAGS if args.export else EXPORT_FLAGS:
+        if getattr(args, flag) != parser.get_default(flag):
+            name = flag.lower().replace("_", "-")
+            parser.error(f"--{name} has no effect {'with' if args.export else 'without'} --export")
     try:
         return _export(args) if args.export else _import(args)
     except (CheckpointError, KeyMismatch, DestinationError, ConfigError) as error:
@@ -65,10 +75,13 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="convert_torch_ckpt.py", description=DESCRIPTION, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("src", metavar="SRC", type=Path, help="PyTorch checkpoint (--export: converted checkpoint)")
+    parser.add_argument("src", metavar="SRC", type=Path,
+                        help="PyTorch checkpoint (--export: folder of a run or of a converted checkpoint)")
     parser.add_argument("dst", metavar="DST", type=Path, nargs="?", help="new folder (--export: new file)")
     parser.add_argument("--export", action="store_true",
                         help="from trm_jax to PyTorch; importing the result gives the same arrays bit for bit")
+    parser.add_argument("--step", default="latest",
+                        help="checkpoint of the run to --export: a step, latest, or best by held-out score")
     parser.add_argument("--force", action="store_true", help="replace DST if it exists")
     parser.add_argument("--dry-run", action="store_true", help="do and check everything, but write nothing")
     parser.add_argument("--verify", action="store_true",
@@ -97,9 +110,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _import(args: argparse.Namespace) -> int:
-    names = ("H_cycles", "L_cycles", "num_heads", "puzzle_emb_len", "norm_style", "layer_scale_init", "final_norm")
     checkpoint = torch_checkpoint.read(args.src)
-    converted = torch_import.convert(checkpoint, {name: getattr(args, name) for name in names},
+    converted = torch_import.convert(checkpoint, {name: getattr(args, name) for name in SIZE_FLAGS},
                                      keep_puzzle_embeddings=args.keep_puzzle_embeddings, official=args.official)
     manifest = converted.manifest
     print(_table(manifest))
@@ -120,12 +132,9 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    manifest = pretrained.read_manifest(args.src)
-    params, buffers = pretrained.load(args.src, manifest)
-    embeddings = args.src / PUZZLE_EMBEDDINGS_FILE if manifest.puzzle_embeddings_kept else None
-    state = torch_export.export(args.dst, params, buffers, manifest.arch, manifest.encoder,
-                                started_from=manifest.source if manifest.official else None,
-                                puzzle_embeddings=embeddings, force=args.force)
+    is_run = (args.src / RUN_FILE).exists()
+    weights = torch_export.of_run(args.src, args.step) if is_run else torch_export.of_converted(args.src)
+    state = torch_export.export(args.dst, weights, force=args.force)
     print(f"wrote {args.dst} ({len(state)} tensors, keys begin with {torch_export.PREFIX}) and "
           f"{args.dst.with_name(torch_checkpoint.CONFIG_FILE)}")
     return 0

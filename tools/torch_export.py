@@ -1,5 +1,7 @@
-"""The way back: parameters and buffers become a state dict that the PyTorch project loads."""
+"""The way back: trained or converted weights become a state dict that the PyTorch project loads."""
 
+import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,10 @@ from tools.destination import DestinationError, new_file
 from tools.torch_checkpoint import CONFIG_FILE
 from tools.torch_import import PUZZLE_EMBEDDINGS
 from tools.torch_names import to_torch
-from trm_jax.pretrained import Tree
+from tools.torch_sizes import ENCODER_FIELDS
+from trm_jax.mesh import data_mesh
+from trm_jax.pretrained import ARCH_FIELDS, PUZZLE_EMBEDDINGS_FILE, Tree, load, read_manifest
+from trm_jax.trained import PRETRAINED_FILE, load_trained
 
 PREFIX = "_orig_mod.model."  # of a loss head that torch.compile has wrapped, as the PyTorch trainers save it
 
@@ -21,34 +26,77 @@ HALF_PRECISION = re.compile(r"inner\.[HL]_init|encoder\.set_encoder\.query_token
                             r"encoder\.grid_encoder\.(cls_token|pool_query)")
 
 
-def export(path: Path, params: Tree, buffers: Tree, arch: dict[str, Any], encoder: dict[str, Any] | None, *,
-           started_from: str | None = None, puzzle_embeddings: Path | None = None,
-           force: bool = False) -> dict[str, torch.Tensor]:
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What is to be exported.
+
+    Attributes:
+        params, buffers: {"decoder": …[, "encoder": …]}.
+        arch, encoder: fields of the config's sections, under our names; no encoder is None.
+        started_from: the pretrained decoder that saw the evaluation tasks' demonstrations, None without one; it is
+            recorded so that a later import knows of it.
+        puzzle_embeddings: .npy file to put back into the state dict.
+    """
+
+    params: Tree
+    buffers: Tree
+    arch: dict[str, Any]
+    encoder: dict[str, Any] | None
+    started_from: str | None
+    puzzle_embeddings: Path | None = None
+
+
+def of_converted(path: Path) -> Weights:
+    """The weights of a converted checkpoint. Raises ConfigError where there is none."""
+    manifest = read_manifest(path)
+    params, buffers = load(path, manifest)
+    return Weights(params, buffers, manifest.arch, manifest.encoder,
+                   started_from=manifest.source if manifest.official else None,
+                   puzzle_embeddings=path / PUZZLE_EMBEDDINGS_FILE if manifest.puzzle_embeddings_kept else None)
+
+
+def of_run(workdir: Path, step: str) -> Weights:
+    """The weights that a run is evaluated with: their moving average, which the PyTorch trainers save as well.
+
+    Args:
+        step: of the checkpoint, in digits, or "latest" or "best".
+
+    Raises:
+        ConfigError: there is no such run or checkpoint.
+    """
+    trained = load_trained(workdir, data_mesh(), step)
+    arch, encoder, start = trained.settings.arch, trained.settings.encoder, workdir / PRETRAINED_FILE
+    seen = start.exists() and json.loads(start.read_text())["held_out_note"] is not None
+    return Weights(trained.params, trained.buffers, {name: getattr(arch, name) for name in ARCH_FIELDS},
+                   {name: getattr(encoder, name) for name in ENCODER_FIELDS},
+                   started_from=trained.settings.train.load_pretrained_decoder if seen else None)
+
+
+def export(path: Path, weights: Weights, *, force: bool) -> dict[str, torch.Tensor]:
     """Writes the state dict to the file `path` and its sizes to all_config.yaml beside it; returns the state dict.
 
     Args:
-        params, buffers: {"decoder": …[, "encoder": …]}.
-        arch, encoder: fields of the config's sections, under our names.
-        started_from: the pretrained decoder that training began with, recorded so that a later import knows of it.
-        puzzle_embeddings: .npy file to put back into the state dict.
         force: replace files that exist.
 
     Raises:
         DestinationError: one exists.
     """
-    state = {name: _tensor(name, array) for name, array in to_torch(params, buffers).items()}
-    if puzzle_embeddings is not None:
-        state[PUZZLE_EMBEDDINGS] = torch.from_numpy(np.load(puzzle_embeddings, mmap_mode="c"))
-    config = path.with_name(CONFIG_FILE)
-    text = yaml.safe_dump({"arch": arch | {f"encoder_{name}": value for name, value in (encoder or {}).items()},
-                           "load_pretrained_decoder": started_from})
+    state = {name: _tensor(name, array) for name, array in to_torch(weights.params, weights.buffers).items()}
+    if weights.puzzle_embeddings is not None:
+        state[PUZZLE_EMBEDDINGS] = torch.from_numpy(np.load(weights.puzzle_embeddings, mmap_mode="c"))
+    config, text = path.with_name(CONFIG_FILE), _config(weights)
     if config.exists() and config.read_text() != text and not force:
         raise DestinationError(f"{config} exists and describes another model; choose another folder, or replace it "
                                "with --force")
-    with new_file(path, force=force) as weights, new_file(config, force=True) as sizes:
-        torch.save({PREFIX + name: tensor for name, tensor in state.items()}, weights)
+    with new_file(path, force=force) as file, new_file(config, force=True) as sizes:
+        torch.save({PREFIX + name: tensor for name, tensor in state.items()}, file)
         sizes.write_text(text)
     return state
+
+
+def _config(weights: Weights) -> str:
+    encoder = {f"encoder_{name}": value for name, value in (weights.encoder or {}).items()}
+    return yaml.safe_dump({"arch": weights.arch | encoder, "load_pretrained_decoder": weights.started_from})
 
 
 def _tensor(name: str, array: np.ndarray) -> torch.Tensor:

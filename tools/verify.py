@@ -56,7 +56,7 @@ def _ours(manifest: Manifest, params: Tree, buffers: Tree, S: int, tokens: np.nd
     arch = ArchConfig(**manifest.arch, forward_dtype="float32", halt_max_steps=ACT_STEPS, halt_exploration_prob=0.0)
     graph, _, _ = split(nnx.eval_shape(lambda: Decoder(arch, S, nnx.Rngs(0))))
     step = jax.jit(lambda z: nnx.merge(graph, params, buffers)(z, tokens, context))
-    latents = Latents(*z)
+    latents = Latents(*map(jax.numpy.asarray, z))
     with jax.default_matmul_precision("highest"):
         for _ in range(ACT_STEPS):
             latents, logits, q = step(latents)

@@ -118,15 +118,15 @@ def read_manifest(path: Path) -> Manifest:
         ConfigError: there is none; for a PyTorch file the message gives the command that converts it.
     """
     if not path.exists():
-        raise ConfigError(f"train.load_pretrained_decoder={path}: there is no such folder")
+        raise ConfigError(f"no converted checkpoint at {path}: there is no such folder")
     if path.is_file():
-        kind = "is a PyTorch file" if zipfile.is_zipfile(path) else "is a file, not a converted checkpoint"
-        raise ConfigError(f"train.load_pretrained_decoder={path} {kind}; convert it with "
-                          f"`{CONVERT} {path} {path}_jax` and give the folder {path}_jax")
+        kind = "a PyTorch file" if zipfile.is_zipfile(path) else "a file"
+        raise ConfigError(f"no converted checkpoint at {path}: it is {kind}; convert it with "
+                          f"`{CONVERT} {path} {path}_jax` and set train.load_pretrained_decoder={path}_jax")
     file = path / MANIFEST_FILE
     if not file.exists():
-        raise ConfigError(f"train.load_pretrained_decoder={path} is no converted checkpoint: it has no "
-                          f"{MANIFEST_FILE}; `{CONVERT}` writes one from a PyTorch checkpoint")
+        raise ConfigError(f"no converted checkpoint at {path}: the folder has no {MANIFEST_FILE}; `{CONVERT}` writes "
+                          "it from a PyTorch checkpoint")
     try:
         values = json.loads(file.read_text())
         if values["format"] != FORMAT:

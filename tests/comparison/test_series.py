@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.comparison.fabricate import BATCHES, original_config, original_scalars, slope, write_run
-from trm_jax.comparison.groups import Estimate, Standing, difference, estimate
+from trm_jax.comparison.curves import axis_of_cells, charts
+from trm_jax.comparison.groups import Estimate, Standing, difference, estimate, group_runs
 from trm_jax.comparison.metrics import COLLAPSE_RATIO, GRADIENT_SHARE, derived, steps_per_sample
 from trm_jax.comparison.runs import load_run
 from trm_jax.comparison.series import Series
@@ -103,4 +104,17 @@ def test_wording():
     ]
     assert with_spread(0.87654, 0.0123) == "0.877 ± 0.012"
     assert with_spread(0.3, 0.0) == "0.300 ± 0"
+    assert with_spread(9.6e-16, 6.6e-16) == "9.6e-16 ± 6.6e-16"
     assert listed(["a"]) == "a" and listed(["a", "b", "c"]) == "a, b and c"
+
+
+@pytest.mark.parametrize("log_every", [1, 50])
+def test_curves_end_where_the_run_ends(tmp_path, log_every):
+    folder = write_run(tmp_path, original_scalars(log_every=log_every, noise=0.0), original_config())
+    (group,) = group_runs([load_run(folder, "o1")])
+    chart = next(chart for chart in charts([group]) if chart.metric.tag == "train/accuracy")
+    mean = chart.lines[0].mean
+    there = np.isfinite(mean)
+    x = axis_of_cells(group, "updates")[there]
+    assert x[-1] == pytest.approx(BATCHES)
+    np.testing.assert_allclose(mean[there], 0.95 * (1 - np.exp(-x / (0.2 * BATCHES))), atol=0.02)

@@ -92,7 +92,7 @@ def held_out(pair: Pair) -> Contest:
     if tag is None:
         missing = [group.label for group in pair.groups if not any(group.has(tag) for tag in HELD_OUT_TAGS)]
         who = listed(missing) if missing else "the same metric in both"
-        return replace(contest, reason=f"no evaluation of {who}")
+        return replace(contest, reason=f"there is no evaluation of {who} to compare")
     if tag not in SHARES_OF_TASKS:
         return _judged(contest, pair, tag, extra_noise=0.0)
     tasks = [group.setting("data.max_eval_groups") for group in pair.groups]

@@ -76,8 +76,8 @@ def charts(groups: list[Group]) -> list[Chart]:
 
 
 def cell_edges(group: Group) -> np.ndarray:
-    """(C + 1,) steps between which the cells of a group lie."""
-    return np.linspace(0, max(run.last_step for run in group.runs) + 1, CELLS + 1)
+    """(C + 1,) steps between which the cells of a group lie; a step on an edge is the cell's before it."""
+    return np.linspace(0, max(run.last_step for run in group.runs), CELLS + 1)
 
 
 def axis_of_cells(group: Group, axis: str) -> np.ndarray:
@@ -85,7 +85,7 @@ def axis_of_cells(group: Group, axis: str) -> np.ndarray:
 
     Ends and not middles: what a run logs last stands where the run ends.
     """
-    ends = cell_edges(group)[1:] - 1
+    ends = cell_edges(group)[1:]
     return np.mean([run.axes[axis](ends) for run in group.runs], axis=0)
 
 
@@ -105,7 +105,7 @@ def _line(index: int, group: Group, tag: str) -> Line:
 
 def _cell_means(series: Series, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(C,) means and standard deviations of what was logged in each cell; NaN in empty cells."""
-    cell = np.clip(np.searchsorted(edges, series.steps, side="right") - 1, 0, CELLS - 1)
+    cell = np.clip(np.searchsorted(edges, series.steps, side="left") - 1, 0, CELLS - 1)
     counts = np.bincount(cell, minlength=CELLS)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.bincount(cell, series.values, minlength=CELLS) / counts

@@ -4,7 +4,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const hidden = new Set();
 let axis = data.axis;
 
-const W = 420, H = 240, LEFT = 50, RIGHT = 10, TOP = 8, BOTTOM = 34;
+const W = 420, H = 240, LEFT = 50, RIGHT = 20, TOP = 8, BOTTOM = 34;
 
 function escaped(text) {
   return String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);

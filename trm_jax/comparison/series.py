@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 FINAL_FRACTION = 0.1  # "final" means the last tenth of a run's steps
-MIN_FINAL_POINTS = 5  # fewer points than this in the last tenth: the run is too short to have a final value
+MIN_FINAL_POINTS = 4  # fewer points than this in the last tenth: the run is too short to have a final value
 FINAL_BLOCKS = 5  # the last tenth is cut into this many blocks, whose means show its slow wandering
 
 

@@ -2,33 +2,38 @@
 
 import math
 
+SMALLEST_PLAIN = 1e-4  # numbers below it are written with an exponent
 
-def number(value: float | None) -> str:
-    """Three significant digits, thousands separated, no exponent; – for nothing.
 
-    >>> number(20000), number(0.87654), number(0.0001)
-    ('20,000', '0.877', '0.0001')
+def number(value: float) -> str:
+    """Three significant digits, thousands separated; – for what is not finite.
+
+    >>> number(20000), number(0.87654), number(0.0001), number(3.2e-7)
+    ('20,000', '0.877', '0.0001', '3.2e-07')
     """
-    if value is None or not math.isfinite(value):
+    if not math.isfinite(value):
         return "–"
+    if 0 < abs(value) < SMALLEST_PLAIN:
+        return f"{value:.1e}"
     text = f"{value:,.{_decimals(value)}f}"
     return text.rstrip("0").rstrip(".") if "." in text and abs(value) < 0.1 else text
 
 
 def with_spread(mean: float, spread: float) -> str:
-    """`0.877 ± 0.012`, both with the decimals of the mean; without a spread the mean alone."""
+    """`0.877 ± 0.012`, both with the decimals of the larger; without a spread the mean alone."""
     if not math.isfinite(spread):
         return number(mean)
-    decimals = _decimals(max(abs(mean), spread))
+    largest = max(abs(mean), spread)
+    if largest < SMALLEST_PLAIN:
+        return f"{number(mean)} ± {number(spread)}"
+    decimals = _decimals(largest)
     apart = f"{spread:,.{decimals}f}"
-    return f"{number(mean)} ± 0" if float(apart.replace(",", "")) == 0 else f"{mean:,.{decimals}f} ± {apart}"
+    return f"{number(mean)} ± 0" if not apart.strip("0.") else f"{mean:,.{decimals}f} ± {apart}"
 
 
 def _decimals(value: float) -> int:
     """Decimals that leave three significant digits."""
-    if value == 0:
-        return 0
-    return max(0, 2 - math.floor(math.log10(abs(value))))
+    return max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
 
 
 def percent(share: float) -> str:

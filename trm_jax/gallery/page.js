@@ -58,36 +58,38 @@ function mark(context, x, y, cell) {
 }
 
 // ── Tasks ──
-function figure(caption, content) {
-  const text = element("figcaption");
-  text.append(...caption);
-  return element("figure", "", text, content);
-}
-
-function verdict(right) {
-  return element("span", right ? "right" : "wrong", right ? " ✓" : " ✕");
+// A title and two lines under it, so that the grids of a row stand level.
+function figure(title, lines, content) {
+  const caption = element("figcaption", "", title);
+  for (const line of [...lines, "\u00a0", "\u00a0"].slice(0, 2)) caption.append(element("br"), line);
+  return element("figure", "", caption, content);
 }
 
 function attempt(query, number) {
   const found = query.attempts[number];
-  const name = element("b", "", `Attempt ${number + 1}`);
+  const title = element("b", "", `Attempt ${number + 1}`);
   if (!found) {
-    const why = query.candidates ? "no second grid was predicted" : "no complete grid was predicted";
-    return figure([name, element("br"), "–"], element("div", "none", why));
+    const why = query.candidates ? "no other grid was predicted" : "no complete grid was predicted";
+    return figure(title, [], element("div", "none", why));
   }
-  const judged = query.answer === undefined ? [] : [verdict(found.grid === query.answer)];
-  const share = `${found.votes} of ${query.predictions} votes · ${(100 * found.confidence).toFixed(1)} %`;
-  return figure([name, ...judged, element("br"), share], grid(found.grid, QUERY_PX, query.answer));
+  if (query.answer !== undefined) {
+    const right = found.grid === query.answer;
+    title.append(element("span", right ? "right" : "wrong", right ? " ✓" : " ✕"));
+  }
+  const lines = [`${found.votes} of ${query.predictions} votes`, `confidence ${(100 * found.confidence).toFixed(1)} %`];
+  return figure(title, lines, grid(found.grid, QUERY_PX, query.answer));
 }
 
 function answered(query) {
-  const votes = query.rank ? `rank ${query.rank} of ${query.candidates}` : "not predicted";
-  return figure([element("b", "", "Answer"), element("br"), query.predictions ? votes : "–"], grid(query.answer, QUERY_PX));
+  const place = query.rank ? [`rank ${query.rank} of`, `${query.candidates} predicted grids`] : ["never predicted"];
+  const found = figure(element("b", "", "Answer"), query.predictions ? place : [], grid(query.answer, QUERY_PX));
+  found.classList.add("answer");
+  return found;
 }
 
 function queryRow(query, index, all) {
-  const name = all.length > 1 ? `Query ${index + 1}` : "Query";
-  const parts = [figure([element("b", "", name), element("br"), "\u00a0"], grid(query.input, QUERY_PX))];
+  const title = element("b", "", all.length > 1 ? `Query ${index + 1}` : "Query");
+  const parts = [figure(title, [], grid(query.input, QUERY_PX))];
   if (query.predictions) parts.push(attempt(query, 0), ...(query.candidates ? [attempt(query, 1)] : []));
   if (query.answer !== undefined) parts.push(answered(query));
   return element("div", "row", ...parts);

@@ -116,7 +116,7 @@ class Decoder(nnx.Module):
         self.L_level = Stack(arch, length, rngs)
         self.lm_head = linear(d, VOCAB_SIZE, arch.dtype, rngs)
         self.q_head = linear(d, 2, jnp.float32, rngs, bias=True, kernel_init=nnx.initializers.zeros)
-        self.q_head.bias[...] = jnp.full((2,), Q_HEAD_BIAS)
+        self.q_head.bias[...] = jnp.full((2,), Q_HEAD_BIAS, jnp.float32)
 
     def initial(self, rows: int) -> Latents:
         """The state of rows that start, (rows, T+S, D) each."""

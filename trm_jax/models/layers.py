@@ -162,8 +162,8 @@ class Block(nnx.Module):
         self.norm_style = norm_style
         self.mixer_norm_axis = mixer_norm_axis
         scaled = layer_scale_init > 0
-        self.gamma_1 = nnx.Param(jnp.full((hidden_size,), layer_scale_init)) if scaled else None
-        self.gamma_2 = nnx.Param(jnp.full((hidden_size,), layer_scale_init)) if scaled else None
+        self.gamma_1 = nnx.Param(jnp.full((hidden_size,), layer_scale_init, jnp.float32)) if scaled else None
+        self.gamma_2 = nnx.Param(jnp.full((hidden_size,), layer_scale_init, jnp.float32)) if scaled else None
 
     def __call__(self, x: jax.Array, *mixer_args: object) -> jax.Array:
         x = self._residual(x, lambda h: self.mixer(h, *mixer_args), self.gamma_1, self.mixer_norm_axis)

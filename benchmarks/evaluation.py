@@ -1,0 +1,97 @@
+"""Evaluation throughput: demonstrations encoded once per variant, against once per query and once per ACT step.
+
+    python -m benchmarks.evaluation --config=configs/o1.py:tiny [--config.arch.halt_max_steps=16] [--several]
+
+All three answer the same rows of the preset's evaluation tasks in one process, taking turns batch by batch, with
+fresh parameters; each figure is the median of the batches, and only ratios should be compared between machines.
+Encoding in every ACT step is what the PyTorch evaluation does. With --several only tasks with several queries are
+answered, whose variants share their demonstrations.
+"""
+
+import functools
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from absl import app, flags
+from flax import nnx
+from ml_collections import config_flags
+
+from trm_jax import settings as settings_lib
+from trm_jax.act import Batch
+from trm_jax.arc.plan import EvalPlan
+from trm_jax.data import EvalBatch, eval_batches, load_tasks
+from trm_jax.inference import compiled
+from trm_jax.mesh import by_rows, data_mesh, per_shard, replicated, to_global
+from trm_jax.models.etrm import ETRM, split
+
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/o1.py:tiny", "Preset to time.")
+_BATCHES = flags.DEFINE_integer("batches", 5, "Timed batches of each at most, after one that is not.")
+_SEVERAL = flags.DEFINE_bool("several", False, "Only tasks with several queries.")
+
+
+def encode_every_step(graph: nnx.GraphDef, per_shard: Callable, params: dict, buffers: dict,
+                      batch: Batch) -> jax.Array:
+    """Predicted tokens (B, S) where every ACT step encodes the demonstrations of every row again."""
+    model = nnx.merge(graph, params, buffers)
+
+    def step(_: int, loop: tuple) -> tuple:
+        # The barrier keeps the compiler from encoding once, before the loop.
+        z, demos = jax.lax.optimization_barrier((loop[0], batch.demos))
+        context = model.encoder(demos, batch.demo_mask, per_shard=per_shard)
+        z, logits, _ = model.decoder(z, batch.inputs, context.tokens)
+        return z, jnp.argmax(logits, axis=-1).astype(jnp.uint8)
+
+    start = model.decoder.initial(len(batch.inputs)), batch.inputs
+    return jax.lax.fori_loop(0, model.decoder.arch.halt_max_steps, step, start)[1]
+
+
+def seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(run())
+    return time.perf_counter() - start
+
+
+def main(_: list[str]) -> None:
+    settings = settings_lib.from_dict(json.loads(_CONFIG.value.to_json()))
+    mesh, rows = data_mesh(), settings.eval.batch_size
+    graph, params, buffers = split(ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0)))
+    params, buffers = jax.device_put((params, buffers), replicated(mesh))
+
+    tasks = load_tasks(settings.data).evaluation
+    if _SEVERAL.value:
+        tasks = tuple(task for task in tasks if len(task.queries) > 1)
+    plan = EvalPlan(tasks, settings.eval.augmentations, seed=0)
+    batches = eval_batches(plan, side=settings.data.max_grid_size, batch_size=rows,
+                           max_demos=settings.encoder.max_demos, process_index=0, process_count=1)
+
+    predict = compiled(mesh, graph, "max_steps", settings.loss.type)
+    everywhere = replicated(mesh)
+    every_step = jax.jit(functools.partial(encode_every_step, graph, per_shard(mesh)),
+                         in_shardings=(everywhere, everywhere, by_rows(mesh)), out_shardings=by_rows(mesh))
+    times: dict[str, list[float]] = {}
+    for local in itertools.islice(batches, _BATCHES.value + 1):
+        found: EvalBatch = to_global(mesh, local)
+        runs = {
+            "once per variant": lambda b=found: predict(params, buffers, b.batch, b.variant),
+            "once per query": lambda b=found: predict(params, buffers, b.batch, b.row),  # no two rows share
+            "once per ACT step": lambda b=found: every_step(params, buffers, b.batch),
+        }
+        for name, run in runs.items():
+            times.setdefault(name, []).append(seconds(run))
+
+    print(f"{mesh.size} x {mesh.devices.flat[0].device_kind}, {rows} rows of {settings.seq_len} tokens a batch, "
+          f"{settings.arch.halt_max_steps} ACT steps, {sum(len(t.demos) for t in tasks) / len(tasks):.1f} "
+          f"demonstrations and {sum(len(t.queries) for t in tasks) / len(tasks):.2f} queries a task")
+    slowest = statistics.median(times["once per ACT step"][1:])
+    for name, taken in times.items():
+        median = statistics.median(taken[1:])
+        print(f"{name:<18}{rows / median:>9.1f} rows/s   {slowest / median:.2f} x")
+
+
+if __name__ == "__main__":
+    app.run(main)

