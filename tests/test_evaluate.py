@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 
 from tests import trained_run
+from tests.stand_ins import nothing, oracle, stand_in
+from trm_jax.arc import sources
 from trm_jax.arc.tasks import TaskError
+from trm_jax.arc.voting import Votes
 from trm_jax.data import load_tasks
 from trm_jax.errors import ConfigError
 from trm_jax.evaluate import default_out, evaluate, main
+from trm_jax.gallery import page
 from trm_jax.mesh import data_mesh
 from trm_jax.results import table
 from trm_jax.trained import PRETRAINED_FILE, load_trained
@@ -127,19 +131,45 @@ def test_rows_that_want_to_halt_stop_early_with_q(folder):
 
 
 def embedded(out):
-    page = (out / "report.html").read_text()
-    assert not re.search(r"(src|href)=\"(?!data:|#)", page)  # nothing is fetched
-    return page, json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+    text = (out / "report.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!data:|#)", text)  # nothing is fetched
+    return text, json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
 
 
 def test_the_report_shows_every_task(folder, finished):
-    page, data = embedded(finished)
+    text, data = embedded(finished)
     assert [task["id"] for task in data["tasks"]] == [f"t{i}" for i in range(8)] + ["wide0", "wide1"]
     assert {task["status"] for task in data["tasks"]} == {"unsolved", "left_out"}
-    assert "2 of 10 tasks do not fit" in page
+    assert "2 of 10 tasks do not fit" in text
     query = data["tasks"][0]["queries"][0]
     assert query["predictions"] == 3 and sum(found["votes"] for found in query["attempts"]) <= 3
     assert "answer" not in data["tasks"][7]["queries"][1]  # it is not known
+
+
+def test_solved_tasks_are_told_from_those_solved_in_part(folder, trained):
+    perfect = evaluate(dataclasses.replace(trained, predict=stand_in(oracle)), folder / "oracle")
+    assert perfect["tasks"]["solved"] == perfect["tasks"]["evaluated"] == 8 and perfect["exact_accuracy"] == 1
+    assert all(perfect[f"pass@{k}"]["share"] == 1 for k in (1, 2, 5))
+    _, data = embedded(folder / "oracle")
+    assert [task["status"] for task in data["tasks"]] == ["solved"] * 8 + ["left_out"] * 2
+    answers = json.loads((folder / "oracle" / "submission.json").read_text())["t1"]
+    source = json.loads((folder / "tasks" / "evaluation" / "t1.json").read_text())
+    assert [answer["attempt_1"] for answer in answers] == [query["output"] for query in source["test"]]
+
+    task = sources.read_task(str(folder / "tasks" / "evaluation" / "t1.json"))
+    votes = Votes()
+    votes.add(task.id, 0, 0, task.queries[0].output, 0.0)
+    votes.add(task.id, 1, 0, None, 0.0)
+    assert '"label":"1 of 2 solved"' in page.build(perfect, (task,), votes)
+
+
+def test_predictions_without_any_grid_still_make_a_submission(folder, trained):
+    metrics = evaluate(dataclasses.replace(trained, predict=stand_in(nothing)), folder / "nothing")
+    assert metrics["tasks"]["solved"] == 0 and metrics["tasks"]["evaluated"] == 8
+    submission = json.loads((folder / "nothing" / "submission.json").read_text())
+    none = {"attempt_1": [[0]], "attempt_2": [[0]]}
+    assert all(attempts == none for task in submission.values() for attempts in task)
+    assert embedded(folder / "nothing")[1]["tasks"][0]["queries"][0]["attempts"] == []
 
 
 def test_another_source_and_what_a_score_of_it_means(folder, trained):

@@ -11,13 +11,11 @@ import pytest
 from configs import o1
 from tests import tiny
 from tests.arc import fakes
-from trm_jax.arc import grids
+from tests.stand_ins import black, nothing, oracle, stand_in
 from trm_jax.arc.tasks import Pair, Task
 from trm_jax.errors import ConfigError
 from trm_jax.evaluator import Evaluator
-from trm_jax.inference import Prediction
 from trm_jax.journal import Journal
-from trm_jax.losses import RowLosses
 from trm_jax.mesh import data_mesh
 from trm_jax.metrics import NonFiniteError
 from trm_jax.scoring import Answer, EvalConfig, Tally
@@ -29,33 +27,6 @@ def settings(**changes):
     found = tiny.settings(tiny.shrink(o1.get_config("tiny"), "unused"))
     config = EvalConfig(**{"augmentations": 4, "halt": "max_steps", "batch_size": 8, "pass_ks": (1, 2, 5)} | changes)
     return dataclasses.replace(found, eval=config, data=dataclasses.replace(found.data, max_grid_size=SIDE))
-
-
-def stand_in(answer, q_halt):
-    """A predict function: `answer` gives tokens (B, S) from labels (B, S), every halt logit is `q_halt`."""
-    def predict(params, buffers, batch, variant):
-        labels, rows = np.asarray(batch.labels), len(batch.labels)
-        tokens = answer(labels)
-        valid = labels != grids.IGNORE
-        right, count = ((tokens == labels) & valid).sum(axis=1), valid.sum(axis=1)
-        losses = RowLosses(lm=None, q_halt=None, accuracy=right / np.maximum(count, 1), correct=right == count,
-                           labelled=count > 0)
-        steps = np.where(np.asarray(variant) < 0, 0, 3)
-        return Prediction(tokens.astype(np.uint8), np.full(rows, q_halt, np.float32), steps), losses
-
-    return predict
-
-
-def oracle(labels):
-    return np.maximum(labels, grids.PAD)
-
-
-def black(labels):
-    return np.full(labels.shape, grids.FIRST_COLOUR)
-
-
-def nothing(labels):
-    return np.full(labels.shape, grids.PAD)
 
 
 def evaluate(tasks, answer, all_tasks=None, devices=1, q_halt=0.0, **changes):

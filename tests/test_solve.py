@@ -93,8 +93,8 @@ def run(trained_folder, *argv):
 
 
 def test_the_command_writes_text_picture_and_json(trained_folder, tmp_path, capsys):
-    run(trained_folder, trained_folder / "tasks" / "evaluation" / "t1.json", "--augmentations=4", f"--png={tmp_path / 'a.png'}",
-        f"--json={tmp_path / 'a.json'}")
+    task = trained_folder / "tasks" / "evaluation" / "t1.json"
+    run(trained_folder, task, "--augmentations=4", f"--png={tmp_path / 'a.png'}", f"--json={tmp_path / 'a.json'}")
     text = capsys.readouterr().out
     assert "task t1" in text and "query 2" in text and "\x1b[48;2;" in text
     found = json.loads((tmp_path / "a.json").read_text())

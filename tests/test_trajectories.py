@@ -78,7 +78,7 @@ def test_original_trajectory(case):
     encoder_updates = 0
     for step, state, metrics, forward in run(case):
         check_outputs(case, step, forward)
-        np.testing.assert_array_equal(forward.carry.steps, arrays["steps"][step])
+        np.testing.assert_array_equal(state.carry.steps, arrays["steps"][step])
         np.testing.assert_array_equal(state.carry.halted, arrays["halted"][step])
         np.testing.assert_array_equal(state.carry.batch.labels, arrays["labels_used"][step])
         close(case, "loss", metrics["loss"].sum * B, arrays["loss"][step], 1e-4)

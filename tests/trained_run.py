@@ -24,7 +24,7 @@ STEP = 7
 TOO_LARGE = 2  # tasks that do not fit the canvas
 
 
-def write_tasks(folder: Path) -> list[Task]:
+def write_tasks(folder: Path) -> None:
     """Eight tasks with one to three queries, and TOO_LARGE more; one query has no known answer."""
     rng = np.random.default_rng(0)
     tasks = [fakes.task(rng, f"t{i}", demos=2 + i % 2, queries=1 + i % 3, largest=4) for i in range(8)]
@@ -35,16 +35,14 @@ def write_tasks(folder: Path) -> list[Task]:
     (folder / "evaluation").mkdir(parents=True)
     for task in tasks:
         (folder / "evaluation" / f"{task.id}.json").write_text(json.dumps(fakes.content(task)))
-    return tasks
 
 
-def write_run(workdir: Path, tasks: Path, changes: dict | None = None) -> Path:
+def write_run(workdir: Path, tasks: Path) -> None:
     """A run in `workdir` on the tasks in folder `tasks`, with one checkpoint at STEP and a carry on 8 devices."""
     config = tiny.shrink(o1.get_config("tiny"), tasks)
     config.arch.H_cycles = 1
     config.data.max_grid_size = SIDE
     config.eval.update(augmentations=3, batch_size=16, pass_ks=(1, 2, 5))
-    config.update_from_flattened_dict(changes or {})
     workdir.mkdir(parents=True)
     (workdir / "config.json").write_text(config.to_json())
     settings = settings_lib.load(workdir)
@@ -64,4 +62,3 @@ def write_run(workdir: Path, tasks: Path, changes: dict | None = None) -> Path:
     checkpoints = Checkpoints(workdir)
     checkpoints.save(state, {}, {"eval/pass@2": 0.5, "eval/accuracy": 0.5})
     checkpoints.close()
-    return workdir

@@ -88,7 +88,8 @@ def next_commands(verdict: dict, suffix: str, root: Path) -> list[list[str]]:
     """
     wanted = verdict["next_step"]["commands"]
     if wanted and verdict["answer"] not in DECIDED:
-        raise SuiteError(f"verdict: {verdict['answer']}. The tree has no branch for that. {verdict['next_step']['what']}")
+        what = verdict["next_step"]["what"]
+        raise SuiteError(f"the verdict is {verdict['answer']}, and the tree has no branch for that. {what}")
     commands = []
     for line in wanted:
         arguments = shlex.split(line)[1:]

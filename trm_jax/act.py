@@ -12,8 +12,7 @@ from trm_jax.models.decoder import ArchConfig, Decoder, Latents
 MIN_EXPLORED_STEPS = 2
 
 
-@struct.dataclass
-class Batch:
+class Batch(struct.PyTreeNode):
     """Rows to solve: a query each, with the demonstrations of its task.
 
     Attributes:
@@ -32,17 +31,14 @@ class Batch:
 
 
 def batch_shapes(rows: int, slots: int, seq_len: int) -> Batch:
-    """Shapes and dtypes of a batch."""
-    def array(dtype: type, *shape: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype)
-
-    return Batch(inputs=array(jnp.uint8, rows, seq_len), labels=array(jnp.int32, rows, seq_len),
-                 demos=array(jnp.uint8, rows, slots, 2, seq_len), demo_mask=array(jnp.bool_, rows, slots),
-                 task=array(jnp.int32, rows))
+    """Shapes and dtypes of a batch, in place of its arrays."""
+    return jax.eval_shape(lambda: Batch(
+        inputs=jnp.zeros((rows, seq_len), jnp.uint8), labels=jnp.zeros((rows, seq_len), jnp.int32),
+        demos=jnp.zeros((rows, slots, 2, seq_len), jnp.uint8), demo_mask=jnp.zeros((rows, slots), bool),
+        task=jnp.zeros(rows, jnp.int32)))
 
 
-@struct.dataclass
-class Carry:
+class Carry(struct.PyTreeNode):
     """What rows keep between ACT steps, and in the original dynamics between batches.
 
     Attributes:
@@ -83,8 +79,7 @@ def refill(carry: Carry, batch: Batch, decoder: Decoder) -> Carry:
     )
 
 
-@struct.dataclass
-class Exploration:
+class Exploration(struct.PyTreeNode):
     """Random numbers of the halting rule, one draw per row.
 
     Attributes:

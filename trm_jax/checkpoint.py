@@ -81,6 +81,12 @@ def _folder(workdir: Path) -> Path:
     return (workdir / "checkpoints").absolute()
 
 
+def saved_steps(workdir: Path) -> list[int]:
+    """Steps of the complete checkpoints of the run in `workdir`, which need not exist."""
+    folder = _folder(workdir)
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+
+
 def _existing(manager: ocp.CheckpointManager, step: int | None) -> int:
     """`step`, or the latest for None. Raises ConfigError where there is no such checkpoint."""
     steps = sorted(manager.all_steps())

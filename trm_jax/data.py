@@ -204,8 +204,7 @@ class _TrainBatches:
         return np.random.Generator(np.random.Philox(np.random.SeedSequence((self._seed, epoch, stream))))
 
 
-@struct.dataclass
-class EvalBatch:
+class EvalBatch(struct.PyTreeNode):
     """A batch and where its rows stand in the plan.
 
     Attributes:

@@ -22,8 +22,7 @@ from trm_jax.state import Tree
 HALTING = ("max_steps", "q")
 
 
-@struct.dataclass
-class Prediction:
+class Prediction(struct.PyTreeNode):
     """What the model answers.
 
     Attributes:
@@ -40,8 +39,7 @@ class Prediction:
 Predict = Callable[..., tuple[Prediction, RowLosses]]  # of parameters, buffers, batch, variant
 
 
-@struct.dataclass
-class _Loop:
+class _Loop(struct.PyTreeNode):
     """Rows under way; `logits` (B, S, V), `q_halt` and `steps` (B,) stand still once a row is `done` (B,)."""
 
     z: Latents

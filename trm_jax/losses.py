@@ -50,8 +50,7 @@ class LossConfig:
             raise ConfigError(f"loss.kl_weight={self.kl_weight} must not be negative")
 
 
-@struct.dataclass
-class RowLosses:
+class RowLosses(struct.PyTreeNode):
     """Losses and correctness of each row, all (B,).
 
     Attributes:

@@ -13,8 +13,7 @@ from trm_jax.losses import RowLosses
 from trm_jax.models.encoders import Context
 
 
-@struct.dataclass
-class Mean:
+class Mean(struct.PyTreeNode):
     """A mean in two parts, so that steps, shards and batches can be added up before dividing."""
 
     sum: jax.Array
@@ -85,7 +84,7 @@ def context_metrics(context: Context, rows: jax.Array, task: jax.Array) -> Metri
         "encoder_within_task_var": Mean(within * repeated, repeated),
         "encoder_collapse_ratio": Mean(within / jnp.maximum(cross, 1e-12) * repeated, repeated),
     }
-    if context.posterior is not None:
+    if context.posterior is not None and context.weight is not None:
         metrics["kl_loss"] = Mean(jax.lax.stop_gradient(context.kl) * present, present)
         metrics["posterior_std"] = mean_over(jax.lax.stop_gradient(context.posterior.std()), context.weight)
     return metrics

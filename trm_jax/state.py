@@ -13,8 +13,7 @@ from trm_jax.optim import AdamATan2State, Optimiser
 Tree = dict[str, Any]
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """State of a training run.
 
     Attributes:

@@ -50,8 +50,7 @@ class Recipe:
     per_shard: PerShard = lambda f: f
 
 
-@struct.dataclass
-class Draws:
+class Draws(struct.PyTreeNode):
     """Random numbers of one update, at global shape, so that they do not depend on the device count.
 
     Attributes:
@@ -72,11 +71,9 @@ def draw(key: jax.Array, model: ETRM, batch: Batch, mode: ModeConfig) -> Draws:
                  model.encoder.noise(noise_key, rows, slots))
 
 
-@struct.dataclass
-class Forward:
-    """What one ACT step gives besides its loss."""
+class Forward(struct.PyTreeNode):
+    """What one ACT step computes besides its loss and the carry."""
 
-    carry: Carry
     context: Context
     logits: jax.Array
     q: jax.Array
@@ -84,7 +81,7 @@ class Forward:
 
 
 def act_step(model: ETRM, carry: Carry, encoded: jax.Array, eps: jax.Array | None, loss: LossConfig,
-             per_shard: PerShard) -> tuple[jax.Array, Forward]:
+             per_shard: PerShard) -> tuple[jax.Array, tuple[Carry, Forward]]:
     """Loss and outcome of one ACT step on the carry's own data.
 
     Args:
@@ -97,17 +94,17 @@ def act_step(model: ETRM, carry: Carry, encoded: jax.Array, eps: jax.Array | Non
     z, logits, q = model.decoder(carry.z, batch.inputs, tokens)
     rows = row_losses(logits, q[:, 0], batch.labels, loss.type)
     carry = carry.replace(z=z, context=jax.lax.stop_gradient(tokens), steps=carry.steps + 1)
-    return total_loss(rows, context.kl, loss.kl_weight), Forward(carry, context, logits, q, rows)
+    return total_loss(rows, context.kl, loss.kl_weight), (carry, Forward(context, logits, q, rows))
 
 
 def update(recipe: Recipe, state: TrainState, carry: Carry, encoded: jax.Array,
-           eps: jax.Array | None) -> tuple[Tree, AdamATan2State, Forward, Metrics]:
+           eps: jax.Array | None) -> tuple[Tree, AdamATan2State, Carry, Forward, Metrics]:
     """One ACT step, its gradient, and one optimiser update of `state`'s parameters."""
-    def loss_of(params: Tree) -> tuple[jax.Array, Forward]:
+    def loss_of(params: Tree) -> tuple[jax.Array, tuple[Carry, Forward]]:
         model = nnx.merge(recipe.graph, params, state.buffers)
         return act_step(model, carry, encoded, eps, recipe.loss, recipe.per_shard)
 
-    (loss, forward), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    (loss, (stepped, forward)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     params, opt, norms = recipe.optimiser.update(grads, state.opt, state.params, state.step, encoded.any())
     metrics = {
         "loss": single(loss),
@@ -116,19 +113,20 @@ def update(recipe: Recipe, state: TrainState, carry: Carry, encoded: jax.Array,
         "grad/decoder_norm": single(norms.decoder),
         "grad/total_norm": single(norms.total),
     }
-    return params, opt, forward, metrics
+    return params, opt, stepped, forward, metrics
 
 
 def original_update(recipe: Recipe, state: TrainState, batch: Batch,
                     draws: Draws) -> tuple[TrainState, Metrics, Forward]:
     """One batch of the original dynamics with given random numbers; `original_step` draws them."""
     model = nnx.merge(recipe.graph, state.params, state.buffers)
+    assert state.carry is not None and draws.exploration is not None  # the original dynamics have both
     started = state.carry.halted
     carry = refill(state.carry, batch, model.decoder)
     encoded = started if recipe.mode.encode == "once" else jnp.ones_like(started)
-    params, opt, forward, metrics = update(recipe, state, carry, encoded, draws.eps)
+    params, opt, carry, forward, metrics = update(recipe, state, carry, encoded, draws.eps)
 
-    q_halt, carry = forward.q[:, 0], forward.carry
+    q_halt = forward.q[:, 0]
     halted = has_halted(carry.steps, q_halt, draws.exploration, model.decoder.arch)
     metrics |= solving_metrics(forward.rows, q_halt, halted)
     metrics["steps"] = mean_over(carry.steps, jnp.ones_like(halted))
@@ -156,13 +154,14 @@ def online_update(recipe: Recipe, state: TrainState, batch: Batch,
     carry = refill(empty_carry(model.decoder, batch), batch, model.decoder)
     encoded = jnp.ones_like(carry.halted)
 
-    def body(loop: tuple[Tree, AdamATan2State, Carry], draws: Draws) -> tuple:
+    def body(loop: tuple[Tree, AdamATan2State, Carry],
+             draws: Draws) -> tuple[tuple[Tree, AdamATan2State, Carry], tuple[Metrics, Forward]]:
         params, opt, carry = loop
-        params, opt, forward, metrics = update(recipe, state.replace(params=params, opt=opt), carry, encoded,
-                                               draws.eps)
-        last = forward.carry.steps == recipe.mode.num_act_steps
+        params, opt, carry, forward, metrics = update(recipe, state.replace(params=params, opt=opt), carry,
+                                                      encoded, draws.eps)
+        last = carry.steps == recipe.mode.num_act_steps
         metrics |= solving_metrics(forward.rows, forward.q[:, 0], last)
-        return (params, opt, forward.carry), (metrics, forward.replace(carry=None))
+        return (params, opt, carry), (metrics, forward)
 
     loop, (metrics, forward) = jax.lax.scan(body, (state.params, state.opt, carry), draws,
                                             length=recipe.mode.num_act_steps)

@@ -20,7 +20,7 @@ from trm_jax import settings as settings_lib
 from trm_jax.act import batch_shapes
 from trm_jax.arc.tasks import TaskError
 from trm_jax.arc.voting import ATTEMPTS
-from trm_jax.checkpoint import Checkpoints, abstract, check_same_model
+from trm_jax.checkpoint import Checkpoints, abstract, check_same_model, saved_steps
 from trm_jax.data import load_tasks, train_batches
 from trm_jax.errors import ConfigError
 from trm_jax.evaluator import Evaluator
@@ -66,8 +66,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
     mesh = data_mesh()
     rows = settings.data.global_batch_size
     check_divides("data.global_batch_size", rows, mesh)
-    pretrained = settings.train.load_pretrained_decoder
-    if pretrained:
+    pretrained = "" if saved_steps(workdir) else settings.train.load_pretrained_decoder
+    if pretrained:  # for a run that starts; one that continues has it in its checkpoint
         check_fits(Path(pretrained), read_manifest(Path(pretrained)), settings.arch, settings.seq_len)
     main = jax.process_index() == 0
 
@@ -187,14 +187,12 @@ def evaluate(evaluator: Evaluator, state: TrainState, writer: Writer) -> dict[st
 
 
 def main(_: list[str]) -> None:
-    config = _CONFIG.value
-    preset = Path(flags.FLAGS["config"].config_filename.split(":")[0]).stem
-    variant = flags.FLAGS["config"].config_filename.partition(":")[2]
-    workdir = Path(_WORKDIR.value or f"runs/{preset}{'-' + variant if variant else ''}")
+    file, _, size = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    workdir = Path(_WORKDIR.value or f"runs/{Path(file).stem}{'-' + size if size else ''}")
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file it writes
     try:
         start_processes()
-        train(config, workdir)
+        train(_CONFIG.value, workdir)
     except (ConfigError, TaskError, NonFiniteError) as error:
         sys.exit(f"error: {error}")
     print(f"done: {workdir}; look at it with: tensorboard --logdir={workdir.parent}")

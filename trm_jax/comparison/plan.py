@@ -21,7 +21,7 @@ E_DEFAULTS = {  # how the E presets train as they stand in configs/
 }
 MODE_SETTINGS = {  # what an E run takes over from the best run of the mode that won
     ORIGINAL: ("mode.name", "mode.encode", "arch.halt_exploration_prob"),
-    ONLINE: ("mode.name", "mode.num_act_steps"),
+    ONLINE: ("mode.name", "mode.encode", "mode.num_act_steps"),
 }
 
 

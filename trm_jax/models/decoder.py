@@ -64,8 +64,7 @@ class ArchConfig:
         return jnp.dtype(self.forward_dtype)
 
 
-@struct.dataclass
-class Latents:
+class Latents(struct.PyTreeNode):
     """The two recurrent states of a row, each (B, T+S, D)."""
 
     z_H: jax.Array
@@ -115,8 +114,7 @@ class Decoder(nnx.Module):
         self.embed_pos = nnx.Param(truncated_normal(d**-0.5)(rngs.params(), (length, d))) if learned else None
         self.L_level = Stack(arch, length, rngs)
         self.lm_head = linear(d, VOCAB_SIZE, arch.dtype, rngs)
-        self.q_head = linear(d, 2, jnp.float32, rngs, bias=True, kernel_init=nnx.initializers.zeros)
-        self.q_head.bias[...] = jnp.full((2,), Q_HEAD_BIAS, jnp.float32)
+        self.q_head = linear(d, 2, jnp.float32, rngs, bias=Q_HEAD_BIAS, kernel_init=nnx.initializers.zeros)
 
     def initial(self, rows: int) -> Latents:
         """The state of rows that start, (rows, T+S, D) each."""

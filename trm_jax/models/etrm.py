@@ -29,5 +29,5 @@ def split(model: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:
 
     `flax.nnx.merge(graph, parameters, buffers)` puts the module together again.
     """
-    graph, parameters, buffers = nnx.split(model, nnx.Param, Buffer)
-    return graph, nnx.to_pure_dict(parameters), nnx.to_pure_dict(buffers)
+    graph = nnx.graphdef(model)
+    return graph, nnx.to_pure_dict(nnx.state(model, nnx.Param)), nnx.to_pure_dict(nnx.state(model, Buffer))

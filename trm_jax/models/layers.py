@@ -28,11 +28,12 @@ def truncated_normal(std: float) -> nnx.Initializer:
     return jax.nn.initializers.truncated_normal(std / TRUNCATED_STD)
 
 
-def linear(inner: int, outer: int, dtype: Dtype, rngs: nnx.Rngs, *, bias: bool = False,
+def linear(inner: int, outer: int, dtype: Dtype, rngs: nnx.Rngs, *, bias: float | None = None,
            kernel_init: nnx.Initializer | None = None) -> nnx.Linear:
-    """Linear map without bias by default; σ = 1/√fan_in unless `kernel_init` is given."""
-    return nnx.Linear(inner, outer, use_bias=bias, dtype=dtype, param_dtype=jnp.float32, rngs=rngs,
-                      kernel_init=kernel_init or truncated_normal(inner**-0.5))
+    """Linear map, without bias unless its initial value is given; σ = 1/√fan_in unless `kernel_init` is given."""
+    return nnx.Linear(inner, outer, use_bias=bias is not None, dtype=dtype, param_dtype=jnp.float32, rngs=rngs,
+                      kernel_init=kernel_init or truncated_normal(inner**-0.5),
+                      bias_init=nnx.initializers.constant(bias or 0.0))
 
 
 def rms_norm(x: jax.Array, axis: int = -1) -> jax.Array:

@@ -66,8 +66,7 @@ class EncoderConfig:
         return ENCODERS[self.type].latent is not None
 
 
-@struct.dataclass
-class Context:
+class Context(struct.PyTreeNode):
     """What the decoder reads of a row's demonstrations.
 
     Attributes:
@@ -89,11 +88,13 @@ class Encoder(nnx.Module):
 
     def __init__(self, arch: ArchConfig, config: EncoderConfig, rngs: nnx.Rngs):
         parts = ENCODERS[config.type]
+        self.grid_encoder: ClsGridEncoder | PooledGridEncoder
         if parts.grid == "cls":
             self.grid_encoder = ClsGridEncoder(arch, config.num_layers, config.layer_scale_init, rngs)
         else:
             self.grid_encoder = PooledGridEncoder(arch, config.num_layers, config.norm_style,
                                                   config.layer_scale_init, config.pooling_method, rngs)
+        self.set_encoder: SetEncoder | MeanProjection
         if parts.aggregate == "set":
             self.set_encoder = SetEncoder(arch, config.set_layers, config.norm_style, config.layer_scale_init,
                                           config.final_norm, rngs)

@@ -13,8 +13,7 @@ from trm_jax.models.layers import linear, rms_norm
 MAX_LOG_VARIANCE = 10.0
 
 
-@struct.dataclass
-class Posterior:
+class Posterior(struct.PyTreeNode):
     """Diagonal Gaussian q(z | demonstrations): mean `mu` and `log_variance`, both (…, D)."""
 
     mu: jax.Array
@@ -39,8 +38,8 @@ class DemoLatent(nnx.Module):
 
     def __init__(self, arch: ArchConfig, rngs: nnx.Rngs):
         d = arch.hidden_size
-        self.mu_proj = linear(d, d, arch.dtype, rngs, bias=True)
-        self.logvar_proj = linear(d, d, arch.dtype, rngs, bias=True)
+        self.mu_proj = linear(d, d, arch.dtype, rngs, bias=0.0)
+        self.logvar_proj = linear(d, d, arch.dtype, rngs, bias=0.0)
 
     def __call__(self, vectors: jax.Array, eps: jax.Array | None) -> tuple[jax.Array, Posterior]:
         posterior = Posterior(self.mu_proj(vectors).astype(jnp.float32),
@@ -53,8 +52,8 @@ class TaskLatent(nnx.Module):
 
     def __init__(self, arch: ArchConfig, rngs: nnx.Rngs):
         d = arch.hidden_size
-        self.mu_proj = linear(d, d, arch.dtype, rngs, bias=True)
-        self.logvar_proj = linear(d, d, arch.dtype, rngs, bias=True, kernel_init=nnx.initializers.zeros)
+        self.mu_proj = linear(d, d, arch.dtype, rngs, bias=0.0)
+        self.logvar_proj = linear(d, d, arch.dtype, rngs, bias=0.0, kernel_init=nnx.initializers.zeros)
         self.decode_proj = linear(d, arch.puzzle_emb_len * d, arch.dtype, rngs)
 
     def __call__(self, tokens: jax.Array, eps: jax.Array | None) -> tuple[jax.Array, Posterior]:
