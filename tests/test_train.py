@@ -112,7 +112,7 @@ def bad(change):
 
 
 @pytest.mark.parametrize("change", [
-    bad(("encoder.type=lpn", lambda c: c.encoder.update(type="lpn"), "did you mean 'lpn_standard'")),
+    bad(("encoder.type=lpn_standart", lambda c: c.encoder.update(type="lpn_standart"), "did you mean 'lpn_standard'")),
     bad(("mode.name=onlin", lambda c: c.mode.update(name="onlin"), "did you mean 'online'")),
     bad(("kl_weight=0", lambda c: c.encoder.update(type="lpn_variational"), "needs loss.kl_weight")),
     bad(("batch=12", lambda c: c.data.update(global_batch_size=12), "=12 must be a positive multiple of .* 8")),

@@ -18,7 +18,7 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
     """All numbers of a finished evaluation.
 
     `pass@K` is the mean over evaluated tasks of the share of a task's queries whose answer stands among the top K,
-    with a 95 % interval, and `solved` the number of those with all queries answered. Of the tasks, `total` is the
+    with a 95% interval, and `solved` the number of those with all queries answered. Of the tasks, `total` is the
     whole evaluation set, `left_out` do not fit the canvas, `predicted` were put to the model, `evaluated` of these
     have a known answer, and `solved` of these were within the two attempts of the ARC Prize. Nothing depends on
     batch size, device count or time.
@@ -65,10 +65,10 @@ def table(metrics: dict[str, Any]) -> str:
     total = counts["total"]
     lines = [f"{metrics['run']}, step {metrics['step']}, on {metrics['data']}: {metrics['augmentations']} variants "
              f"of each task, {metrics['predictions']:,} predictions", "",
-             f"{'':<10}{'score':>9}   {'95 % interval':<17}{'solved':>7}   of all {total} tasks"]
+             f"{'':<10}{'score':>9}   {'95% interval':<17}{'solved':>7}   of all {total} tasks"]
     for name, found in metrics.items():
         if name.startswith("pass@"):
-            interval = f"{100 * found['low']:.1f} … {100 * found['high']:.1f} %"
+            interval = f"{found['low']:.1%} … {found['high']:.1%}"
             over_all = found["share"] * counts["evaluated"] / total
             lines.append(f"{name:<10}{found['share']:>9.1%}   {interval:<17}{found['solved']:>7}   {over_all:.1%}")
     lines.append("")
@@ -76,7 +76,7 @@ def table(metrics: dict[str, Any]) -> str:
               for name, label in METRICS.items() if name in metrics]
     lines += ["", f"solved {counts['solved']} / evaluated {counts['evaluated']} / total {total} tasks "
                   f"(in {ATTEMPTS} attempts)"]
-    return "\n".join([*lines, *remarks(metrics)])
+    return "\n".join([*lines, *(f"note: {remark}" for remark in remarks(metrics))])
 
 
 def remarks(metrics: dict[str, Any]) -> list[str]:
@@ -92,4 +92,4 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
     if counts["evaluated"] < counts["predicted"]:
         found.append(f"{counts['predicted'] - counts['evaluated']} tasks have no known answer: predicted, but not "
                      "scored")
-    return [f"note: {remark.removeprefix('note: ')}" for remark in (*found, *metrics["notes"])]
+    return [*found, *(note.removeprefix("note: ") for note in metrics["notes"])]

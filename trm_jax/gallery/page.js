@@ -76,7 +76,7 @@ function attempt(query, number) {
     const right = found.grid === query.answer;
     title.append(element("span", right ? "right" : "wrong", right ? " ✓" : " ✕"));
   }
-  const lines = [`${found.votes} of ${query.predictions} votes`, `confidence ${(100 * found.confidence).toFixed(1)} %`];
+  const lines = [`${found.votes} of ${query.predictions} votes`, `confidence ${(100 * found.confidence).toFixed(1)}%`];
   return figure(title, lines, grid(found.grid, QUERY_PX, query.answer));
 }
 

@@ -35,7 +35,7 @@ def build(metrics: dict[str, Any], tasks: tuple[Task, ...], votes: Votes) -> str
         "headline": _headline(metrics),
         "passes": _passes(metrics),
         "facts": _facts(metrics),
-        "remarks": "".join(f"<li>{escape(remark.removeprefix('note: '))}</li>" for remark in remarks(metrics)),
+        "remarks": "".join(f"<li>{escape(remark)}</li>" for remark in remarks(metrics)),
         "filters": _filters(counts),
         "style": _asset("page.css"),
         "script": _asset("page.js"),
@@ -64,11 +64,12 @@ def _passes(metrics: dict[str, Any]) -> str:
     rows = []
     for name, found in metrics.items():
         if name.startswith("pass@"):
-            share, low, high = (100 * found[key] for key in ("share", "low", "high"))
-            rows.append(f'<tr><th>{name}</th><td class="bar"><span class="interval" style="left:{low:.2f}%;'
-                        f'width:{high - low:.2f}%"></span><span class="mark" style="left:{share:.2f}%"></span></td>'
-                        f'<td class="number">{share:.1f} %</td><td>{low:.1f} … {high:.1f} %</td>'
-                        f'<td>{found["solved"]}</td></tr>')
+            left, width = 100 * found["low"], 100 * (found["high"] - found["low"])
+            rows.append(f'<tr><th>{name}</th><td class="bar">'
+                        f'<span class="interval" style="left:{left:.2f}%;width:{width:.2f}%"></span>'
+                        f'<span class="mark" style="left:{100 * found["share"]:.2f}%"></span></td>'
+                        f'<td class="number">{found["share"]:.1%}</td>'
+                        f'<td>{found["low"]:.1%} … {found["high"]:.1%}</td><td>{found["solved"]}</td></tr>')
     return "".join(rows)
 
 
