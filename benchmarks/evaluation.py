@@ -2,8 +2,8 @@
 
     python -m benchmarks.evaluation --config=configs/o1.py:tiny [--config.arch.halt_max_steps=16] [--several]
 
-All three answer the same rows of the preset's evaluation tasks in one process, taking turns batch by batch, with
-fresh parameters; each figure is the median of the batches, and only ratios should be compared between machines.
+All three answer the same rows of the preset's evaluation tasks in one process, taking turns, with fresh
+parameters. Figures are medians of the batches, the ratios too, and only these should be compared between machines.
 Encoding in every ACT step is what the PyTorch evaluation does. With --several only tasks with several queries are
 answered, whose variants share their demonstrations.
 """
@@ -74,23 +74,24 @@ def main(_: list[str]) -> None:
     every_step = jax.jit(functools.partial(encode_every_step, graph, per_shard(mesh)),
                          in_shardings=(everywhere, everywhere, by_rows(mesh)), out_shardings=by_rows(mesh))
     times: dict[str, list[float]] = {}
-    for local in itertools.islice(batches, _BATCHES.value + 1):
+    for number, local in enumerate(itertools.islice(batches, _BATCHES.value + 1)):
         found: EvalBatch = to_global(mesh, local)
         runs = {
             "once per variant": lambda b=found: predict(params, buffers, b.batch, b.variant),
             "once per query": lambda b=found: predict(params, buffers, b.batch, b.row),  # no two rows share
             "once per ACT step": lambda b=found: every_step(params, buffers, b.batch),
         }
-        for name, run in runs.items():
-            times.setdefault(name, []).append(seconds(run))
+        first = number % len(runs)  # nobody always goes first
+        for name in (*list(runs)[first:], *list(runs)[:first]):
+            times.setdefault(name, []).append(seconds(runs[name]))
 
     print(f"{mesh.size} x {mesh.devices.flat[0].device_kind}, {rows} rows of {settings.seq_len} tokens a batch, "
           f"{settings.arch.halt_max_steps} ACT steps, {sum(len(t.demos) for t in tasks) / len(tasks):.1f} "
           f"demonstrations and {sum(len(t.queries) for t in tasks) / len(tasks):.2f} queries a task")
-    slowest = statistics.median(times["once per ACT step"][1:])
+    slowest = times["once per ACT step"]
     for name, taken in times.items():
-        median = statistics.median(taken[1:])
-        print(f"{name:<18}{rows / median:>9.1f} rows/s   {slowest / median:.2f} x")
+        ratios = [slow / fast for slow, fast in zip(slowest[1:], taken[1:], strict=True)]
+        print(f"{name:<18}{rows / statistics.median(taken[1:]):>9.1f} rows/s   {statistics.median(ratios):.2f} x")
 
 
 if __name__ == "__main__":

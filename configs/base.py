@@ -74,7 +74,7 @@ def get_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.epochs = 20_000  # passes over the tasks; steps are epochs · tasks / batch size
     config.train.eval_interval = 5_000  # epochs between evaluations
-    config.train.max_steps = 0  # stop after so many batches; 0 means when the epochs are done
+    config.train.max_steps = 0  # stop after so many batches, with a checkpoint but no evaluation; 0: no limit
     config.train.log_every_steps = 10  # batches that each logged value is the mean of
     config.train.seed = 0  # of parameters, data order, augmentation and exploration
     config.train.load_pretrained_decoder = ""  # folder written by tools/convert_torch_ckpt.py

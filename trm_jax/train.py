@@ -144,9 +144,9 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
             state, metrics = step(state, to_global(mesh, batch))
             done += 1
             progress.add(metrics)
-            evaluating = done % eval_steps == 0 or done == last_step
+            evaluating = done % eval_steps == 0 or done == total_steps
             saving = settings.checkpoint.every_steps and done % settings.checkpoint.every_steps == 0
-            if evaluating or saving:
+            if evaluating or saving or done == last_step:
                 progress.flush()
                 scores = evaluate(evaluator, state, writer) if evaluating else None
                 checkpoints.save(state, batches.get_state(), scores)
