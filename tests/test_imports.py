@@ -19,7 +19,7 @@ LAYERS = (
     {"steps", "inference", "checkpoint", "mesh", "data", "writer"},
     {"pretrained", "scoring"},
     {"settings"},
-    {"evaluator", "trained", "journal", "pictures"},
+    {"evaluator", "trained", "journal", "pictures", "progress"},
     {"results"},
     {"gallery"},
     {"train", "evaluate", "solve", "compare"},

@@ -26,7 +26,7 @@ def trained(trained_folder):
 
 
 def test_every_variant_votes_on_every_query(trained_folder, trained):
-    path = str(trained_folder / "tasks" / "evaluation" / "t1.json")
+    path = trained_folder / "tasks" / "evaluation" / "t1.json"
     found = solve(path, trained, augmentations=5)
     again = solve(found.task, trained, augmentations=5)
     assert found.task.id == "t1" and found.to_json() == again.to_json()
@@ -41,7 +41,7 @@ def test_tasks_that_cannot_be_solved(trained_folder, trained):
     with pytest.raises(TaskError, match=r"wide0 has a grid with a side of 7 cells; .* up to 6x6"):
         solve(str(trained_folder / "tasks" / "evaluation" / "wide0.json"), trained)
     with pytest.raises(ConfigError, match=r"eval.augmentations=0"):
-        solve(str(trained_folder / "tasks" / "evaluation" / "t0.json"), trained, augmentations=0)
+        solve(trained_folder / "tasks" / "evaluation" / "t0.json", trained, augmentations=0)
 
 
 def solution(*ballots, answer=A):

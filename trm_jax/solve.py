@@ -55,7 +55,7 @@ class Solution:
             for query in range(len(self.task.queries))]}
 
 
-def solve(task: Task | str, trained: Trained, augmentations: int | None = None) -> Solution:
+def solve(task: Task | str | Path, trained: Trained, augmentations: int | None = None) -> Solution:
     """Answers a task.
 
     >>> from trm_jax.mesh import data_mesh
@@ -74,7 +74,7 @@ def solve(task: Task | str, trained: Trained, augmentations: int | None = None) 
         ConfigError: an impossible number of augmentations.
         NonFiniteError: the model answers with numbers that are not finite.
     """
-    task = sources.read_task(task) if isinstance(task, str) else task
+    task = task if isinstance(task, Task) else sources.read_task(str(task))
     side = trained.settings.data.max_grid_size
     if task.side > side:
         raise TaskError(f"task {task.id} has a grid with a side of {task.side} cells; this model was trained on grids "
