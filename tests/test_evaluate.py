@@ -17,10 +17,10 @@ from trm_jax.arc.voting import Votes
 from trm_jax.data import load_tasks
 from trm_jax.errors import ConfigError
 from trm_jax.evaluate import default_out, evaluate, main
-from trm_jax.gallery import page
+from trm_jax.evaluation.gallery import page
+from trm_jax.evaluation.results import table
+from trm_jax.evaluation.trained import PRETRAINED_FILE, load_trained
 from trm_jax.mesh import data_mesh
-from trm_jax.results import table
-from trm_jax.trained import PRETRAINED_FILE, load_trained
 
 ROWS = 45  # 3 variants of 15 queries: eight tasks with 1, 2, 3, 1, 2, 3, 1, 2
 ONE = 1

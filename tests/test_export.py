@@ -6,9 +6,9 @@ import pytest
 
 from tests import torch_files, trained_run
 from tests.torch_files import assert_same_state, convert, converted, error
+from trm_jax.evaluation.trained import PRETRAINED_FILE, load_trained
 from trm_jax.mesh import data_mesh
 from trm_jax.pretrained import PUZZLE_EMBEDDINGS_FILE
-from trm_jax.trained import PRETRAINED_FILE, load_trained
 
 
 def test_an_etrm_keeps_its_encoder_and_the_types_of_its_tensors(tmp_path):

@@ -17,11 +17,8 @@ LAYERS = (
     {"metrics"},
     {"state"},
     {"steps", "inference", "checkpoint", "mesh", "data", "writer"},
-    {"pretrained", "scoring"},
-    {"settings"},
-    {"evaluator", "trained", "journal", "pictures", "progress"},
-    {"results"},
-    {"gallery"},
+    {"pretrained", "settings"},
+    {"evaluation", "progress"},
     {"train", "evaluate", "solve", "compare"},
 )
 SCRIPTS = {"train", "evaluate", "solve", "compare"}

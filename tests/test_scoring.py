@@ -14,11 +14,12 @@ from tests.arc import fakes
 from tests.stand_ins import black, nothing, oracle, stand_in
 from trm_jax.arc.tasks import Pair, Task
 from trm_jax.errors import ConfigError
-from trm_jax.evaluator import Evaluator
-from trm_jax.journal import Journal
+from trm_jax.evaluation.evaluator import Evaluator
+from trm_jax.evaluation.journal import Journal
+from trm_jax.evaluation.scoring import Answer, Tally
 from trm_jax.mesh import data_mesh
 from trm_jax.metrics import NonFiniteError
-from trm_jax.scoring import Answer, EvalConfig, Tally
+from trm_jax.settings import EvalConfig
 
 SIDE = 5
 

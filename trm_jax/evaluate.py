@@ -25,15 +25,15 @@ from trm_jax.arc.tasks import Task, TaskError
 from trm_jax.arc.voting import submission
 from trm_jax.data import load_tasks
 from trm_jax.errors import ConfigError
-from trm_jax.evaluator import Evaluator
-from trm_jax.gallery import page
-from trm_jax.journal import Journal
+from trm_jax.evaluation.evaluator import Evaluator
+from trm_jax.evaluation.gallery import page
+from trm_jax.evaluation.journal import Journal
+from trm_jax.evaluation.results import metrics_of, table
+from trm_jax.evaluation.scoring import Tally
+from trm_jax.evaluation.trained import Trained, load_trained
 from trm_jax.mesh import data_mesh, start_processes
 from trm_jax.metrics import NonFiniteError
-from trm_jax.results import metrics_of, table
-from trm_jax.scoring import Tally
 from trm_jax.settings import CHANGEABLE
-from trm_jax.trained import Trained, load_trained
 
 CONFIG_PREFIX = "--config."
 ALL_TASKS = ("data.max_eval_groups=0",)  # also where training evaluates on some only

@@ -14,6 +14,7 @@ from trm_jax.act import Batch
 from trm_jax.arc.rows import PADDING
 from trm_jax.losses import RowLosses, row_losses
 from trm_jax.mesh import Mesh, by_rows, per_shard, replicated
+from trm_jax.metrics import Metrics, context_metrics
 from trm_jax.models.decoder import Latents
 from trm_jax.models.encoders import Context, PerShard
 from trm_jax.models.etrm import ETRM
@@ -36,7 +37,7 @@ class Prediction(struct.PyTreeNode):
     steps: jax.Array
 
 
-Predict = Callable[..., tuple[Prediction, RowLosses]]  # of parameters, buffers, batch, variant
+Predict = Callable[..., tuple[Prediction, RowLosses, Metrics]]  # of parameters, buffers, batch, variant
 
 
 class _Loop(struct.PyTreeNode):
@@ -63,7 +64,7 @@ def encode_variants(model: ETRM, batch: Batch, variant: jax.Array, per_shard: Pe
         return tokens[owner]
 
     first, owner = per_shard(owners)(None, variant)
-    context = model.encoder(batch.demos, batch.demo_mask, rows=first, per_shard=per_shard)
+    context = model.encoder(batch.demos, batch.demo_mask, rows=first & (variant != PADDING), per_shard=per_shard)
     return context.replace(tokens=per_shard(share)(None, context.tokens, owner))
 
 
@@ -96,8 +97,8 @@ def solve_rows(model: ETRM, batch: Batch, tokens: jax.Array, real: jax.Array,
 
 
 def predict(graph: nnx.GraphDef, halt: str, loss_type: str, per_shard: PerShard, params: Tree, buffers: Tree,
-            batch: Batch, variant: jax.Array) -> tuple[Prediction, RowLosses]:
-    """Predictions of a batch, and how right each row is.
+            batch: Batch, variant: jax.Array) -> tuple[Prediction, RowLosses, Metrics]:
+    """Predictions of a batch, how right each row is, and what tells whether the encoder has collapsed.
 
     Args:
         graph, halt, loss_type, per_shard: static.
@@ -105,12 +106,14 @@ def predict(graph: nnx.GraphDef, halt: str, loss_type: str, per_shard: PerShard,
     """
     model = nnx.merge(graph, params, buffers)
     context = encode_variants(model, batch, variant, per_shard)
-    prediction, logits = solve_rows(model, batch, context.tokens, variant != PADDING, halt)
-    return prediction, row_losses(logits, prediction.q_halt, batch.labels, loss_type)
+    real = variant != PADDING
+    prediction, logits = solve_rows(model, batch, context.tokens, real, halt)
+    right = row_losses(logits, prediction.q_halt, batch.labels, loss_type)
+    return prediction, right, context_metrics(context, real, batch.task)
 
 
 def compiled(mesh: Mesh, graph: nnx.GraphDef, halt: str, loss_type: str) -> Predict:
     """`predict` under jit: rows split over the mesh, parameters and buffers on every device."""
     rows, everywhere = by_rows(mesh), replicated(mesh)
     return jax.jit(functools.partial(predict, graph, halt, loss_type, per_shard(mesh)),
-                   in_shardings=(everywhere, everywhere, rows, rows), out_shardings=rows)
+                   in_shardings=(everywhere, everywhere, rows, rows), out_shardings=(rows, rows, everywhere))

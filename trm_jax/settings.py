@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from trm_jax.arc import augment
 from trm_jax.data import DataConfig
-from trm_jax.errors import ConfigError, nearest
+from trm_jax.errors import ConfigError, check_choice, nearest
+from trm_jax.inference import HALTING
 from trm_jax.losses import LossConfig
 from trm_jax.models.decoder import ArchConfig
 from trm_jax.models.encoders import EncoderConfig
 from trm_jax.optim import OptimConfig
-from trm_jax.scoring import EvalConfig
 from trm_jax.steps import ModeConfig
 
 CONFIG_FILE = "config.json"
@@ -40,6 +41,24 @@ class TrainConfig:
                 raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 1")
         if self.max_steps < 0 or self.seed < 0:
             raise ConfigError(f"train.max_steps={self.max_steps} and train.seed={self.seed} must not be negative")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """The `eval` section; configs/base.py says what each field means."""
+
+    augmentations: int
+    halt: str
+    batch_size: int
+    pass_ks: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_choice("eval.halt", self.halt, HALTING)
+        if not 1 <= self.augmentations <= augment.VARIANTS:
+            raise ConfigError(f"eval.augmentations={self.augmentations} must be at least 1, the task as it is, "
+                              f"and at most {augment.VARIANTS:,}")
+        if not self.pass_ks or min(self.pass_ks) < 1:
+            raise ConfigError(f"eval.pass_ks={self.pass_ks} must name at least one K, all positive")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from trm_jax import pictures
 from trm_jax.arc import draw, sources
 from trm_jax.arc.draw import Panel
 from trm_jax.arc.tasks import Task, TaskError
 from trm_jax.arc.voting import ATTEMPTS, Candidate, Votes
 from trm_jax.errors import ConfigError
-from trm_jax.evaluator import Evaluator
+from trm_jax.evaluation import pictures
+from trm_jax.evaluation.evaluator import Evaluator
+from trm_jax.evaluation.scoring import Tally
+from trm_jax.evaluation.trained import Trained, load_trained
 from trm_jax.mesh import data_mesh, start_processes
 from trm_jax.metrics import NonFiniteError
-from trm_jax.scoring import Tally
-from trm_jax.trained import Trained, load_trained
 
 
 @dataclasses.dataclass(frozen=True)

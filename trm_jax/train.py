@@ -23,7 +23,10 @@ from trm_jax.arc.voting import ATTEMPTS
 from trm_jax.checkpoint import Checkpoints, abstract, check_same_model, saved_steps
 from trm_jax.data import load_tasks, train_batches
 from trm_jax.errors import ConfigError
-from trm_jax.evaluator import Evaluator
+from trm_jax.evaluation.evaluator import Evaluator
+from trm_jax.evaluation.pictures import watched
+from trm_jax.evaluation.scoring import Tally
+from trm_jax.evaluation.trained import PRETRAINED_FILE
 from trm_jax.inference import compiled
 from trm_jax.mesh import (
     by_rows,
@@ -35,17 +38,14 @@ from trm_jax.mesh import (
     state_shardings,
     to_global,
 )
-from trm_jax.metrics import NonFiniteError
+from trm_jax.metrics import Metrics, NonFiniteError, summarise
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.optim import Optimiser
-from trm_jax.pictures import watched
 from trm_jax.pretrained import check_fits, held_out_note, read_manifest, restore_decoder
 from trm_jax.progress import Progress
-from trm_jax.scoring import Tally
 from trm_jax.settings import CONFIG_FILE, Settings
 from trm_jax.state import TrainState, initial_state, parameter_counts
 from trm_jax.steps import STEPS, Recipe
-from trm_jax.trained import PRETRAINED_FILE
 from trm_jax.writer import Writer
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Preset, e.g. configs/o1.py or configs/o1.py:tiny.")
@@ -172,12 +172,14 @@ def borrow_decoder(state: TrainState, settings: Settings, path: str) -> tuple[Tr
 def evaluate(evaluator: Evaluator, state: TrainState, writer: Writer) -> dict[str, float]:
     """Scores the state's evaluation parameters, logs and prints the result."""
     tally, step, main = Tally(), int(state.step), jax.process_index() == 0
+    diagnostics: list[Metrics] = []
     with tqdm(total=len(evaluator.plan), desc="evaluate", unit="row", leave=False, disable=not main) as bar:
-        for answers in evaluator.run(state.eval_params, state.buffers):
+        for answers in evaluator.run(state.eval_params, state.buffers, diagnostics=diagnostics):
             tally.add(answers)
             bar.update(len(answers))
     tags, score = evaluator.tags(tally), evaluator.score(tally)
-    writer.scalars(step, tags)
+    collapse = summarise(0, jax.device_get(diagnostics))
+    writer.scalars(step, tags | {f"eval/{name}": value for name, value in collapse.items()})
     for tag, picture in watched(evaluator.plan.tasks, tally.votes).items():
         writer.image(tag, picture, step)
     if main:

@@ -12,7 +12,7 @@ from trm_jax.arc.draw import PALETTE
 from trm_jax.arc.grids import Grid
 from trm_jax.arc.tasks import Task
 from trm_jax.arc.voting import ATTEMPTS, Votes
-from trm_jax.results import METRICS, remarks
+from trm_jax.evaluation.results import METRICS, remarks
 
 # Status of a task → what it is called; also the order of the filters.
 STATUSES = {"solved": "Solved", "unsolved": "Unsolved", "unknown": "No known answer", "left_out": "Not evaluated"}
@@ -45,7 +45,7 @@ def build(metrics: dict[str, Any], tasks: tuple[Task, ...], votes: Votes) -> str
 
 
 def _asset(name: str) -> str:
-    return (files("trm_jax.gallery") / name).read_text(encoding="utf-8")
+    return (files("trm_jax.evaluation.gallery") / name).read_text(encoding="utf-8")
 
 
 def _embedded(data: Any) -> str:

@@ -4,28 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from trm_jax.arc import augment
 from trm_jax.arc.voting import Votes
-from trm_jax.errors import ConfigError, check_choice
-from trm_jax.inference import HALTING
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalConfig:
-    """The `eval` section; configs/base.py says what each field means."""
-
-    augmentations: int
-    halt: str
-    batch_size: int
-    pass_ks: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        check_choice("eval.halt", self.halt, HALTING)
-        if not 1 <= self.augmentations <= augment.VARIANTS:
-            raise ConfigError(f"eval.augmentations={self.augmentations} must be at least 1, the task as it is, "
-                              f"and at most {augment.VARIANTS:,}")
-        if not self.pass_ks or min(self.pass_ks) < 1:
-            raise ConfigError(f"eval.pass_ks={self.pass_ks} must name at least one K, all positive")
 
 
 @dataclasses.dataclass(frozen=True)

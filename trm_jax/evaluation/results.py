@@ -6,9 +6,9 @@ from trm_jax.arc import tasks
 from trm_jax.arc.tasks import Task, TaskError
 from trm_jax.arc.voting import ATTEMPTS, wilson
 from trm_jax.data import Split, load_tasks
-from trm_jax.evaluator import Evaluator
-from trm_jax.scoring import Tally
-from trm_jax.trained import Trained
+from trm_jax.evaluation.evaluator import Evaluator
+from trm_jax.evaluation.scoring import Tally
+from trm_jax.evaluation.trained import Trained
 
 METRICS = {"accuracy": "token accuracy", "exact_accuracy": "exact accuracy", "steps": "mean ACT steps",
            "q_halt_accuracy": "q_halt accuracy"}

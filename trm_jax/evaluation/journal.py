@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trm_jax.errors import ConfigError
-from trm_jax.scoring import Answer
+from trm_jax.evaluation.scoring import Answer
 
 
 class Journal:
