@@ -1,6 +1,6 @@
 """Step time and memory of a preset's training step, packed against dense, and of every encoder against `standard`.
 
-    python benchmarks/step_time.py --config=configs/r1.py:tiny --steps=20 [--encoders] [--dense]
+    python -m benchmarks.step_time --config=configs/r1.py:tiny --steps=20 [--encoders] [--dense]
 
 All variants run in this one process, in turn, and each figure is the median of its steps; only ratios should be
 compared between machines. Dense means that every demonstration slot holds a demonstration as far as the encoder
@@ -8,6 +8,7 @@ can tell, which is what encoding without packing costs.
 """
 
 import functools
+import importlib
 import json
 import statistics
 import time
@@ -22,16 +23,19 @@ from trm_jax import settings as settings_lib
 from trm_jax.act import Batch, batch_shapes
 from trm_jax.data import load_tasks, train_batches
 from trm_jax.mesh import by_rows, data_mesh, per_shard, replicated, state_shardings, to_global
-from trm_jax.models.encoders import ENCODERS
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.optim import Optimiser
 from trm_jax.settings import Settings
 from trm_jax.state import initial_state, parameter_counts
 from trm_jax.steps import STEPS, Recipe
 
+# Whose layers an encoder is timed with.
+PRESETS = {"standard": "o1", "hybrid_standard": "e1", "hybrid_variational": "e2", "lpn_standard": "e3",
+           "lpn_variational": "e3"}
+
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/r1.py:tiny", "Preset to time.")
 _STEPS = flags.DEFINE_integer("steps", 10, "Timed steps of each variant, after two that are not.")
-_ENCODERS = flags.DEFINE_bool("encoders", False, "Time every encoder at the preset's number of layers.")
+_ENCODERS = flags.DEFINE_bool("encoders", False, "Time every encoder, with the layers of its own preset.")
 _DENSE = flags.DEFINE_bool("dense", False, "Time with and without packing.")
 
 
@@ -78,10 +82,12 @@ class Timed:
 def variants(config, settings: Settings, batches: list[Batch]) -> dict[str, Timed]:
     """Name → what to time; the first is what the others are compared with."""
     if _ENCODERS.value:
+        size = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[2]
         made = {}
-        for kind in ENCODERS:
+        for kind, preset in PRESETS.items():
             plain = json.loads(config.to_json())
-            plain["encoder"]["type"] = kind
+            encoder = importlib.import_module(f"configs.{preset}").get_config(size).encoder
+            plain["encoder"] = json.loads(encoder.to_json()) | {"type": kind}
             plain["loss"]["kl_weight"] = 1e-4 if "variational" in kind else 0.0
             made[kind] = Timed(settings_lib.from_dict(plain), batches)
         return made
