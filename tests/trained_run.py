@@ -1,7 +1,9 @@
 """A run folder with a checkpoint of a very small model, whose weights are random: nothing is trained."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -37,12 +39,16 @@ def write_tasks(folder: Path) -> None:
         (folder / "evaluation" / f"{task.id}.json").write_text(json.dumps(fakes.content(task)))
 
 
-def write_run(workdir: Path, tasks: Path) -> None:
-    """A run in `workdir` on the tasks in folder `tasks`, with one checkpoint at STEP and a carry on 8 devices."""
+def write_run(workdir: Path, tasks: Path, changes: Mapping[str, Any] | None = None) -> Path:
+    """A run in `workdir` on the tasks in folder `tasks`, with one checkpoint at STEP and a carry on 8 devices.
+
+    `changes` to its config are given as "section.field" → value.
+    """
     config = tiny.shrink(o1.get_config("tiny"), tasks)
     config.arch.H_cycles = 1
     config.data.max_grid_size = SIDE
     config.eval.update(augmentations=3, batch_size=16, pass_ks=(1, 2, 5))
+    config.update_from_flattened_dict(changes or {})
     workdir.mkdir(parents=True)
     (workdir / "config.json").write_text(config.to_json())
     settings = settings_lib.load(workdir)
@@ -62,3 +68,4 @@ def write_run(workdir: Path, tasks: Path) -> None:
     checkpoints = Checkpoints(workdir)
     checkpoints.save(state, {}, {"eval/pass@2": 0.5, "eval/accuracy": 0.5})
     checkpoints.close()
+    return workdir
