@@ -188,6 +188,14 @@ def evaluate(evaluator: Evaluator, state: TrainState, writer: Writer) -> dict[st
     return tags
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """Reads the command line; what is wrong with it is told in one line, without the libraries' tracebacks."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError, ImportError) as error:
+        sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
+
+
 def main(_: list[str]) -> None:
     file, _, size = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     workdir = Path(_WORKDIR.value or f"runs/{Path(file).stem}{'-' + size if size else ''}")
@@ -202,4 +210,4 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)
