@@ -191,7 +191,9 @@ def evaluate(evaluator: Evaluator, state: TrainState, writer: Writer) -> dict[st
 def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line; what is wrong with it is told in one line, without the libraries' tracebacks."""
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        _CONFIG.value.to_dict()  # a preset that could not be loaded says so at its first use only
+        return rest
     except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError, ImportError) as error:
         sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
 
