@@ -15,6 +15,7 @@ LAYERS = (
     {"models"},
     {"losses", "optim", "act"},
     {"metrics"},
+    {"collapse"},
     {"state"},
     {"steps", "inference", "checkpoint", "mesh", "data", "writer"},
     {"pretrained", "settings"},

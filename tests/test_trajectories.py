@@ -120,7 +120,8 @@ def check_metrics(case, step, metrics):
             mean = float(metrics[ours].sum) / max(float(metrics[ours].count), 1)
             close(case, f"metrics/{name}", mean, arrays[f"metrics/{name}"][step], 1e-5)
     if "metrics/kl_loss" in arrays:
-        close(case, "metrics/kl_loss", metrics["kl_loss"].sum, arrays["metrics/kl_loss"][step], 1e-5)
+        kl = metrics["kl_loss"].sum / metrics["kl_loss"].count
+        close(case, "metrics/kl_loss", kl, arrays["metrics/kl_loss"][step], 1e-5)
 
 
 def check_final(case, state, steps):

@@ -25,6 +25,7 @@ from trm_jax.arc.tasks import Task, TaskError
 from trm_jax.arc.voting import submission
 from trm_jax.data import load_tasks
 from trm_jax.errors import ConfigError
+from trm_jax.evaluation.diagnosis import diagnose
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.gallery import page
 from trm_jax.evaluation.journal import Journal
@@ -68,7 +69,9 @@ def evaluate(trained: Trained, out: Path) -> dict[str, Any]:
             bar.update(len(answers))
 
     # Results
-    metrics = metrics_of(trained, split, evaluator, tally)
+    encoder = diagnose(trained.settings, trained.mesh, trained.measure, split.evaluation, trained.params,
+                       trained.buffers, trained.step)
+    metrics = metrics_of(trained, split, evaluator, tally, encoder)
     if main:
         write(out / "metrics.json", json.dumps(metrics, indent=2))
         write(out / "submission.json", json.dumps(submission(tally.votes, split.all_evaluation)))

@@ -12,9 +12,9 @@ from flax import nnx, struct
 
 from trm_jax.act import Batch
 from trm_jax.arc.rows import PADDING
+from trm_jax.collapse import Statistics, measure
 from trm_jax.losses import RowLosses, row_losses
 from trm_jax.mesh import Mesh, by_rows, per_shard, replicated
-from trm_jax.metrics import Metrics, context_metrics
 from trm_jax.models.decoder import Latents
 from trm_jax.models.encoders import Context, PerShard
 from trm_jax.models.etrm import ETRM
@@ -37,7 +37,8 @@ class Prediction(struct.PyTreeNode):
     steps: jax.Array
 
 
-Predict = Callable[..., tuple[Prediction, RowLosses, Metrics]]  # of parameters, buffers, batch, variant
+Predict = Callable[..., tuple[Prediction, RowLosses]]  # of parameters, buffers, batch, variant
+Measure = Callable[..., Statistics]  # of parameters, buffers, batch, variant, groups
 
 
 class _Loop(struct.PyTreeNode):
@@ -97,8 +98,8 @@ def solve_rows(model: ETRM, batch: Batch, tokens: jax.Array, real: jax.Array,
 
 
 def predict(graph: nnx.GraphDef, halt: str, loss_type: str, per_shard: PerShard, params: Tree, buffers: Tree,
-            batch: Batch, variant: jax.Array) -> tuple[Prediction, RowLosses, Metrics]:
-    """Predictions of a batch, how right each row is, and what tells whether the encoder has collapsed.
+            batch: Batch, variant: jax.Array) -> tuple[Prediction, RowLosses]:
+    """Predictions of a batch, and how right each row is.
 
     Args:
         graph, halt, loss_type, per_shard: static.
@@ -106,14 +107,32 @@ def predict(graph: nnx.GraphDef, halt: str, loss_type: str, per_shard: PerShard,
     """
     model = nnx.merge(graph, params, buffers)
     context = encode_variants(model, batch, variant, per_shard)
+    prediction, logits = solve_rows(model, batch, context.tokens, variant != PADDING, halt)
+    return prediction, row_losses(logits, prediction.q_halt, batch.labels, loss_type)
+
+
+def encoder_statistics(graph: nnx.GraphDef, per_shard: PerShard, params: Tree, buffers: Tree, batch: Batch,
+                       variant: jax.Array, groups: int) -> Statistics:
+    """How the contexts of a batch vary over and within `groups` tasks, which `batch.task` numbers from 0.
+
+    Args:
+        graph, per_shard, groups: static.
+        variant: (B,) int32, PADDING for a padded row.
+    """
     real = variant != PADDING
-    prediction, logits = solve_rows(model, batch, context.tokens, real, halt)
-    right = row_losses(logits, prediction.q_halt, batch.labels, loss_type)
-    return prediction, right, context_metrics(context, real, batch.task)
+    encoder = nnx.merge(graph, params, buffers).encoder
+    return measure(encoder(batch.demos, batch.demo_mask, rows=real, per_shard=per_shard), real, batch.task, groups)
 
 
 def compiled(mesh: Mesh, graph: nnx.GraphDef, halt: str, loss_type: str) -> Predict:
     """`predict` under jit: rows split over the mesh, parameters and buffers on every device."""
     rows, everywhere = by_rows(mesh), replicated(mesh)
     return jax.jit(functools.partial(predict, graph, halt, loss_type, per_shard(mesh)),
-                   in_shardings=(everywhere, everywhere, rows, rows), out_shardings=(rows, rows, everywhere))
+                   in_shardings=(everywhere, everywhere, rows, rows), out_shardings=(rows, rows))
+
+
+def compiled_measure(mesh: Mesh, graph: nnx.GraphDef) -> Measure:
+    """`encoder_statistics` under jit: rows split over the mesh, everything else on every device."""
+    rows, everywhere = by_rows(mesh), replicated(mesh)
+    return jax.jit(functools.partial(encoder_statistics, graph, per_shard(mesh)), static_argnums=4,
+                   in_shardings=(everywhere, everywhere, rows, rows), out_shardings=everywhere)

@@ -1,6 +1,6 @@
 """Metrics of one update, as (sum, count) pairs that stay on the device.
 
-Shapes: B rows, T context tokens, D hidden size.
+Shapes: B rows.
 """
 
 import math
@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from flax import struct
 
 from trm_jax.losses import RowLosses
-from trm_jax.models.encoders import Context
 
 
 class Mean(struct.PyTreeNode):
@@ -54,50 +53,6 @@ def solving_metrics(rows: RowLosses, q_halt: jax.Array, halted: jax.Array | None
         metrics["halted_accuracy"] = mean_over(rows.accuracy, rows.labelled & halted)
         metrics["halted_exact_accuracy"] = mean_over(rows.correct, rows.labelled & halted)
     return metrics
-
-
-def context_metrics(context: Context, rows: jax.Array, task: jax.Array) -> Metrics:
-    """What tells whether the encoder collapses, over the rows (B,) that were encoded in this step.
-
-    `encoder_cross_sample_var` is the variance over all of them, `encoder_within_task_var` the variance over
-    variants and queries of one task (mean over tasks with two rows or more), both averaged over the T·D numbers
-    of a context; `encoder_collapse_ratio` is within / cross: near 0 the context tells tasks apart, near 1 it does
-    not. `encoder_token_std` is the unbiased standard deviation over rows, `encoder_norm` a token's mean L2 norm.
-    """
-    tokens = jax.lax.stop_gradient(context.tokens).astype(jnp.float32)
-    weight = rows.astype(jnp.float32)
-    count = weight.sum()
-    present = (count > 0).astype(jnp.float32)
-
-    flat = tokens.reshape(len(tokens), -1)
-    centred = (flat - (weight @ flat / jnp.maximum(count, 1))[None]) * weight[:, None]
-    square = jnp.square(centred).sum(axis=0)
-    token_std = jnp.sqrt(square / jnp.maximum(count - 1, 1)).mean()
-    cross = (square / jnp.maximum(count, 1)).mean()
-    within, tasks = _within_task_variance(flat, weight, task)
-    repeated = (tasks > 0).astype(jnp.float32)
-
-    metrics = {
-        "encoder_norm": mean_over(jnp.linalg.norm(tokens, axis=-1).mean(axis=-1), rows),
-        "encoder_token_std": Mean(token_std * present, present),
-        "encoder_cross_sample_var": Mean(cross * present, present),
-        "encoder_within_task_var": Mean(within * repeated, repeated),
-        "encoder_collapse_ratio": Mean(within / jnp.maximum(cross, 1e-12) * repeated, repeated),
-    }
-    if context.posterior is not None and context.weight is not None:
-        metrics["kl_loss"] = Mean(jax.lax.stop_gradient(context.kl) * present, present)
-        metrics["posterior_std"] = mean_over(jax.lax.stop_gradient(context.posterior.std()), context.weight)
-    return metrics
-
-
-def _within_task_variance(flat: jax.Array, weight: jax.Array, task: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean over tasks with at least two rows of the mean squared deviation from the task's mean; their number."""
-    same = (task[:, None] == task[None, :]) * weight[:, None] * weight[None, :]
-    size = same.sum(axis=1)
-    deviation = flat - same @ flat / jnp.maximum(size, 1)[:, None]
-    share = jnp.where(size >= 2, weight / jnp.maximum(size, 1), 0.0)  # sums to one per task
-    tasks = share.sum()
-    return share @ jnp.square(deviation).mean(axis=1) / jnp.maximum(tasks, 1), tasks
 
 
 class NonFiniteError(FloatingPointError):

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from flax import nnx, struct
 
 from trm_jax.act import Batch, Carry, Exploration, empty_carry, explore, has_halted, refill
+from trm_jax.collapse import context_metrics
 from trm_jax.errors import ConfigError, check_choice
 from trm_jax.losses import LossConfig, RowLosses, row_losses, total_loss
-from trm_jax.metrics import Metrics, context_metrics, mean_over, single, solving_metrics
+from trm_jax.metrics import Metrics, mean_over, single, solving_metrics
 from trm_jax.models.encoders import Context, PerShard
 from trm_jax.models.etrm import ETRM
 from trm_jax.optim import AdamATan2State, Optimiser, moving_average

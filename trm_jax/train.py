@@ -7,6 +7,7 @@ Any field of the config can be set on the command line, e.g. --config.optim.lr=3
 import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -23,11 +24,12 @@ from trm_jax.arc.voting import ATTEMPTS
 from trm_jax.checkpoint import Checkpoints, abstract, check_same_model, saved_steps
 from trm_jax.data import load_tasks, train_batches
 from trm_jax.errors import ConfigError
+from trm_jax.evaluation.diagnosis import diagnose
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.pictures import watched
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import PRETRAINED_FILE
-from trm_jax.inference import compiled
+from trm_jax.inference import compiled, compiled_measure
 from trm_jax.mesh import (
     by_rows,
     check_divides,
@@ -38,7 +40,7 @@ from trm_jax.mesh import (
     state_shardings,
     to_global,
 )
-from trm_jax.metrics import Metrics, NonFiniteError, summarise
+from trm_jax.metrics import NonFiniteError
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.optim import Optimiser
 from trm_jax.pretrained import check_fits, held_out_note, read_manifest, restore_decoder
@@ -99,6 +101,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
     # Evaluator and writer; from here on the run has a folder
     predict = compiled(mesh, graph, settings.eval.halt, settings.loss.type)
     evaluator = Evaluator(settings, mesh, predict, tasks.evaluation, tasks.all_evaluation)
+    diagnosis = functools.partial(diagnose, settings, mesh, compiled_measure(mesh, graph), tasks.evaluation)
     workdir.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(workdir, settings.checkpoint.keep)
 
@@ -148,7 +151,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
             saving = settings.checkpoint.every_steps and done % settings.checkpoint.every_steps == 0
             if evaluating or saving or done == last_step:
                 progress.flush()
-                scores = evaluate(evaluator, state, writer) if evaluating else None
+                scores = evaluate(evaluator, diagnosis, state, writer) if evaluating else None
                 checkpoints.save(state, batches.get_state(), scores)
                 progress.restart_clock()
         progress.flush()
@@ -169,16 +172,16 @@ def borrow_decoder(state: TrainState, settings: Settings, path: str) -> tuple[Tr
     return state.replace(params=params, buffers=buffers, ema=ema), log
 
 
-def evaluate(evaluator: Evaluator, state: TrainState, writer: Writer) -> dict[str, float]:
+def evaluate(evaluator: Evaluator, diagnosis: Callable[..., dict[str, float]], state: TrainState,
+             writer: Writer) -> dict[str, float]:
     """Scores the state's evaluation parameters, logs and prints the result."""
     tally, step, main = Tally(), int(state.step), jax.process_index() == 0
-    diagnostics: list[Metrics] = []
     with tqdm(total=len(evaluator.plan), desc="evaluate", unit="row", leave=False, disable=not main) as bar:
-        for answers in evaluator.run(state.eval_params, state.buffers, diagnostics=diagnostics):
+        for answers in evaluator.run(state.eval_params, state.buffers):
             tally.add(answers)
             bar.update(len(answers))
     tags, score = evaluator.tags(tally), evaluator.score(tally)
-    collapse = summarise(0, jax.device_get(diagnostics))
+    collapse = diagnosis(state.eval_params, state.buffers, step)
     writer.scalars(step, tags | {f"eval/{name}": value for name, value in collapse.items()})
     for tag, picture in watched(evaluator.plan.tasks, tally.votes).items():
         writer.image(tag, picture, step)

@@ -19,7 +19,7 @@ from trm_jax.errors import ConfigError
 from trm_jax.evaluation.scoring import Answer, Tally
 from trm_jax.inference import Predict
 from trm_jax.mesh import Mesh, check_divides, to_global, to_hosts
-from trm_jax.metrics import Metrics, NonFiniteError
+from trm_jax.metrics import NonFiniteError
 from trm_jax.settings import Settings
 from trm_jax.state import Tree
 
@@ -56,14 +56,11 @@ class Evaluator:
             max_demos=settings.encoder.max_demos, process_index=jax.process_index(),
             process_count=jax.process_count())
 
-    def run(self, params: Tree, buffers: Tree, first_row: int = 0,
-            diagnostics: list[Metrics] | None = None) -> Iterator[list[Answer]]:
+    def run(self, params: Tree, buffers: Tree, first_row: int = 0) -> Iterator[list[Answer]]:
         """The answers of each batch, in the order of rows; the next batch is under way meanwhile.
 
         Args:
             first_row: where to start, a multiple of the batch size, or the number of all rows.
-            diagnostics: receives the encoder's metrics of each batch. They are statistics of whole batches, so
-                that the batch size is in them, which is why answers and scores have no part in them.
 
         Raises:
             NonFiniteError: the model answers with numbers that are not finite.
@@ -73,10 +70,7 @@ class Evaluator:
         pending: Any = None
         for local in self._batches(first_batch=first_row // self.batch_size):
             batch: EvalBatch = to_global(self._mesh, local)
-            *answered, metrics = self._predict(params, buffers, batch.batch, batch.variant)
-            out = (batch.row, *answered)
-            if diagnostics is not None:
-                diagnostics.append(metrics)
+            out = (batch.row, *self._predict(params, buffers, batch.batch, batch.variant))
             if pending is not None:
                 yield self._answers(pending)
             pending = out

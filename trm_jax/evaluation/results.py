@@ -12,16 +12,19 @@ from trm_jax.evaluation.trained import Trained
 
 METRICS = {"accuracy": "token accuracy", "exact_accuracy": "exact accuracy", "steps": "mean ACT steps",
            "q_halt_accuracy": "q_halt accuracy"}
+ENCODER = {"encoder_relative_var": "context: relative var.", "encoder_collapse_ratio": "context: collapse ratio",
+           "posterior_mean_var": "posterior mean: var."}
 
 
-def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tally) -> dict[str, Any]:
+def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tally,
+               encoder: dict[str, float]) -> dict[str, Any]:
     """All numbers of a finished evaluation.
 
     `pass@K` is the mean over evaluated tasks of the share of a task's queries whose answer stands among the top K,
     with a 95% interval, and `solved` the number of those with all queries answered. Of the tasks, `total` is the
     whole evaluation set, `left_out` do not fit the canvas, `predicted` were put to the model, `evaluated` of these
-    have a known answer, and `solved` of these were within the two attempts of the ARC Prize. Nothing depends on
-    batch size, device count or time.
+    have a known answer, and `solved` of these were within the two attempts of the ARC Prize. `encoder` is what
+    `diagnose` found. But for the last digits of that, nothing depends on batch size, device count or time.
     """
     settings, score, means = trained.settings, evaluator.score(tally), tally.means()
     side = settings.data.max_grid_size
@@ -43,6 +46,7 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
         "predictions": tally.rows,
         **passed,
         **{name: means[name] for name in METRICS if name in means},
+        "encoder": encoder,
         "notes": [*trained.notes, *held_out_notes(trained, split.evaluation)],
     }
 
@@ -72,8 +76,10 @@ def table(metrics: dict[str, Any]) -> str:
             over_all = found["share"] * counts["evaluated"] / total
             lines.append(f"{name:<10}{found['share']:>9.1%}   {interval:<17}{found['solved']:>7}   {over_all:.1%}")
     lines.append("")
-    lines += [f"{label:<17}{metrics[name]:.2f}" if name == "steps" else f"{label:<17}{metrics[name]:.1%}"
+    lines += [f"{label:<25}{metrics[name]:.2f}" if name == "steps" else f"{label:<25}{metrics[name]:.1%}"
               for name, label in METRICS.items() if name in metrics]
+    lines += [f"{label:<25}{metrics['encoder'][name]:.2g}" for name, label in ENCODER.items()
+              if name in metrics["encoder"]]
     lines += ["", f"solved {counts['solved']} / evaluated {counts['evaluated']} / total {total} tasks "
                   f"(in {ATTEMPTS} attempts)"]
     return "\n".join([*lines, *(f"note: {remark}" for remark in remarks(metrics))])

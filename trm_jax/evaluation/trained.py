@@ -14,7 +14,7 @@ from flax import nnx
 from trm_jax import settings as settings_lib
 from trm_jax.checkpoint import abstract, restore_fields
 from trm_jax.data import DataConfig
-from trm_jax.inference import Predict, compiled
+from trm_jax.inference import Measure, Predict, compiled, compiled_measure
 from trm_jax.mesh import Mesh, replicated
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.settings import Settings
@@ -33,7 +33,7 @@ class Trained:
         trained_on: the run's own data section.
         step: of the checkpoint, in batches.
         params, buffers: what evaluation uses, on every device of `mesh`.
-        predict: see `inference.predict`; compiled on first use.
+        predict, measure: see `inference.predict` and `encoder_statistics`; compiled on first use.
         notes: what has to stand beside a score of it.
     """
 
@@ -45,6 +45,7 @@ class Trained:
     params: Tree
     buffers: Tree
     predict: Predict
+    measure: Measure
     notes: tuple[str, ...]
 
     @functools.cached_property
@@ -81,4 +82,5 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
         note = json.loads((workdir / PRETRAINED_FILE).read_text()).get("held_out_note")
         notes += [note] if note else []
     return Trained(workdir, settings, settings_lib.load(workdir).data, number, mesh, fields[used],
-                   fields["buffers"], compiled(mesh, graph, settings.eval.halt, settings.loss.type), tuple(notes))
+                   fields["buffers"], compiled(mesh, graph, settings.eval.halt, settings.loss.type),
+                   compiled_measure(mesh, graph), tuple(notes))

@@ -1,0 +1,46 @@
+"""Whether the encoder has collapsed, on evaluation tasks."""
+
+from collections.abc import Sequence
+
+import jax
+
+from trm_jax.arc.plan import EvalPlan
+from trm_jax.arc.tasks import Task
+from trm_jax.collapse import Statistics, add, collapse_metrics
+from trm_jax.data import EvalBatch, eval_batches
+from trm_jax.inference import Measure
+from trm_jax.mesh import Mesh, to_global, to_hosts
+from trm_jax.metrics import summarise
+from trm_jax.settings import Settings
+from trm_jax.state import Tree
+
+MAX_VARIANTS = 8  # of a task: more would not tell more
+
+_add = jax.jit(add, donate_argnums=0)
+_metrics = jax.jit(collapse_metrics)
+
+
+def diagnose(settings: Settings, mesh: Mesh, measure: Measure, tasks: Sequence[Task], params: Tree, buffers: Tree,
+             step: int) -> dict[str, float]:
+    """The metrics of `collapse.collapse_metrics` over the queries of at most 8 variants of every task.
+
+    All rows are one sample: batch size and device count change no more than the last digits. Nothing is read
+    back before the last batch.
+
+    Args:
+        measure: as `inference.compiled_measure` makes it for this mesh.
+        tasks: at least one; they fit the canvas.
+        step: of the parameters, for the message.
+
+    Raises:
+        NonFiniteError: the encoder gives numbers that are not finite.
+    """
+    plan = EvalPlan(tasks, min(settings.eval.augmentations, MAX_VARIANTS), settings.train.seed)
+    total: Statistics | None = None
+    for local in eval_batches(plan, side=settings.data.max_grid_size, batch_size=settings.eval.batch_size,
+                              max_demos=settings.encoder.max_demos, process_index=jax.process_index(),
+                              process_count=jax.process_count()):
+        batch: EvalBatch = to_global(mesh, local)
+        found = measure(params, buffers, batch.batch, batch.variant, len(tasks))
+        total = found if total is None else _add(total, found)
+    return summarise(step, [to_hosts(_metrics(total))])
