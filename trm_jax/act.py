@@ -84,7 +84,7 @@ class Exploration(struct.PyTreeNode):
 
     Attributes:
         uniform: (B,) in 0..1, compared with `halt_exploration_prob`.
-        min_steps: (B,) int32, uniform in 2..halt_max_steps.
+        min_steps: (B,) int32, uniform in 2..halt_max_steps, never above it.
     """
 
     uniform: jax.Array
@@ -94,9 +94,9 @@ class Exploration(struct.PyTreeNode):
 def explore(key: jax.Array, rows: int, halt_max_steps: int) -> Exploration:
     """Draws the exploration of `rows` rows."""
     uniform_key, steps_key = jax.random.split(key)
-    largest = max(halt_max_steps, MIN_EXPLORED_STEPS)
+    least = min(MIN_EXPLORED_STEPS, halt_max_steps)
     return Exploration(jax.random.uniform(uniform_key, (rows,)),
-                       jax.random.randint(steps_key, (rows,), MIN_EXPLORED_STEPS, largest + 1))
+                       jax.random.randint(steps_key, (rows,), least, halt_max_steps + 1))
 
 
 def has_halted(steps: jax.Array, q_halt: jax.Array, exploration: Exploration, arch: ArchConfig) -> jax.Array:

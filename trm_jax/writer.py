@@ -15,7 +15,7 @@ from tensorboardX import SummaryWriter
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import hparams
 
-HELD_OUT = "eval/pass@2"
+FAILED = "failed"  # tag of the text that says why a run stopped
 
 # Topic → chart → tags.
 LAYOUT = {
@@ -24,7 +24,7 @@ LAYOUT = {
         "exact accuracy of rows that halted (train)": ["train/halted_exact_accuracy"],
         "token accuracy (train)": ["train/accuracy"],
         "exact accuracy (held out)": ["eval/exact_accuracy"],
-        "pass@2 (held out)": [HELD_OUT],
+        "pass@2 (held out)": ["eval/pass@2"],
         "loss": ["train/loss", "train/lm_loss"],
     },
     "halting": {
@@ -33,12 +33,17 @@ LAYOUT = {
         "Q-head accuracy (held out)": ["eval/q_halt_accuracy"],
     },
     "encoder": {
-        "collapse ratio (near 1: the context does not tell tasks apart)": ["train/encoder_collapse_ratio"],
+        "context variance / mean square (near 0: constant)": ["train/encoder_relative_var"],
+        "context variance / mean square (held out)": ["eval/encoder_relative_var"],
+        "collapse ratio (near 1: tasks not told apart)": ["train/encoder_collapse_ratio"],
+        "collapse ratio (held out)": ["eval/encoder_collapse_ratio"],
         "variance over tasks": ["train/encoder_cross_sample_var"],
         "variance within a task": ["train/encoder_within_task_var"],
         "gradient norm": ["grad/encoder_norm"],
         "share of rows with gradient": ["train/encoder_grad_rows"],
         "KL": ["train/kl_loss"],
+        "variance of the posterior's mean (near 0: the latent says nothing)": ["train/posterior_mean_var"],
+        "posterior standard deviation": ["train/posterior_std"],
     },
     "speed": {
         "samples per second": ["perf/samples_per_s"],
@@ -49,23 +54,37 @@ LAYOUT = {
 
 
 class Writer:
-    """Event files in the run's folder; on every process but the first it does nothing."""
+    """Event files in the run's folder; on every process but the first it does nothing.
 
-    def __init__(self, workdir: Path):
-        self._events = SummaryWriter(str(workdir), flush_secs=10) if jax.process_index() == 0 else None
+    Args:
+        done: batches finished; what an earlier process wrote of later ones is void.
+    """
+
+    def __init__(self, workdir: Path, done: int = 0):
+        self._events = SummaryWriter(str(workdir), purge_step=done + 1, flush_secs=10, filename_suffix=f".{done}") \
+            if jax.process_index() == 0 else None
 
     def start(self, config: Mapping[str, Mapping[str, Any]]) -> None:
-        """Writes the resolved config, as a text and as hyper-parameters, and the layout of the charts."""
+        """Writes the resolved config, as a text and as hyper-parameters, and the layout of the charts.
+
+        The list of an experiment's hyper-parameters is left out: TensorBoard then makes it of all the runs, those
+        in which they differ first, with every scalar as a metric.
+        """
         if self._events is None:
             return
         self.text("config", dict(config))
         flat = {f"{section}.{field}": value if isinstance(value, bool | int | float | str) else str(value)
                 for section, fields in config.items() for field, value in fields.items()}
-        for summary in hparams(flat, {HELD_OUT: 0.0}):
-            self._events.file_writer.add_summary(summary)
+        _, session, self._success = hparams(flat, {})
+        self._events.file_writer.add_summary(session)
         charts = {topic: {name: ["Multiline", tags] for name, tags in of_topic.items()}
                   for topic, of_topic in LAYOUT.items()}
         self._events.add_custom_scalars(charts)
+
+    def finish(self) -> None:
+        """Marks the run as one that has come to its end."""
+        if self._events is not None:
+            self._events.file_writer.add_summary(self._success)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes tag → value at `step` (batches finished), tags as they are: the library would rename pass@1."""

@@ -8,6 +8,7 @@ no batch overflows, and memory is that of one chunk, whose activations are recom
 Shapes: B rows, K demonstration slots, S grid tokens, D hidden size.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -38,12 +39,12 @@ def encode_valid(encode: Callable[[jax.Array], jax.Array], demos: jax.Array, val
     order = order.reshape(-1, chunk)
     shape = jax.eval_shape(encode, jax.ShapeDtypeStruct((chunk, *pairs.shape[1:]), pairs.dtype))
 
-    @jax.checkpoint
+    @functools.partial(jax.checkpoint, prevent_cse=False)  # a scan's body is not merged with its own gradient
     def encode_chunk(index: jax.Array) -> jax.Array:
         return jax.lax.cond(
             index[0] < slots,
             lambda: encode(pairs.at[index].get(mode="clip")),
-            lambda: jnp.full(shape.shape, (0 * index[0]).astype(shape.dtype)),  # varies by device, as above
+            lambda: jnp.full(shape.shape, (0 * index[0]).astype(shape.dtype)),  # zeros, of this device as those are
         )
 
     _, vectors = jax.lax.scan(lambda _, index: (None, encode_chunk(index)), None, order)
