@@ -4,8 +4,10 @@ O1 and L1 → original better: O2, O3 (exploration) → E series (encoders) with
           → online better:   L2, L3 (ACT steps)   ↗
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trm_jax.comparison.commands import another_seed, first_trained, to_finish, variation
 from trm_jax.comparison.contests import ONLINE, ORIGINAL
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.presets import BASELINES, E_SERIES, baseline, best_of, preset_of, series_of
@@ -14,15 +16,7 @@ from trm_jax.comparison.wording import listed, number, percent
 TIE = "tie"
 BRANCHES = {ORIGINAL: ("o2", "o3"), ONLINE: ("l2", "l3")}
 BRANCH_MEANINGS = {ORIGINAL: "how much exploration suits it", ONLINE: "how many ACT steps suit it"}
-E_DEFAULTS = {  # how the E presets train as they stand in configs/
-    "mode.name": "original",
-    "mode.encode": "once",
-    "arch.halt_exploration_prob": 0.5,
-}
-MODE_SETTINGS = {  # what an E run takes over from the best run of the mode that won
-    ORIGINAL: ("mode.name", "mode.encode", "arch.halt_exploration_prob"),
-    ONLINE: ("mode.name", "mode.encode", "mode.num_act_steps"),
-}
+E_CONTROL = BASELINES[ORIGINAL]  # the preset that the E presets vary
 
 
 @dataclass(frozen=True)
@@ -33,52 +27,65 @@ class NextStep:
 
 def next_step(answer: str, groups: list[Group]) -> NextStep:
     """What to run next, after `answer` (original, online, tie, undecided) about `groups`."""
-    pair = {}
-    for mode, name in BASELINES.items():
-        base = baseline(groups, mode)
-        if base is None:
-            return NextStep(f"There is no run of the {mode} mode: run {name.upper()}.", (_launch(name),))
-        pair[mode] = base
-    if answer not in pair:
-        return _settle(answer, list(pair.values()))
+    bases = {mode: base for mode in BASELINES if (base := baseline(groups, mode)) is not None}
+    for mode, control in BASELINES.items():
+        if mode not in bases:
+            present = first_trained(*bases.values())
+            what = f"There is no run of the {mode} mode: run {control.upper()}."
+            return NextStep(what, (variation(present, present.name, control),))
+    if answer not in bases:
+        return _settle(answer, list(bases.values()))
 
-    base = pair[answer]
-    there = {preset_of(group) for group in groups if group.mode == answer}
-    missing = [name for name in BRANCHES[answer] if name not in there]
-    if missing:
-        names = listed([name.upper() for name in missing])
-        what = f"{base.label} won: find out {BRANCH_MEANINGS[answer]} with {names}."
-        return NextStep(what, tuple(map(_launch, missing)))
-    missing = [name for name in E_SERIES if name not in there]
-    if missing:
-        names, best = listed([name.upper() for name in missing]), best_of(groups, base)
-        what = f"{best.label} is the best of its mode: compare encoders under it with {names}."
-        return NextStep(what, tuple(_launch(name, _overrides(best)) for name in missing))
+    base, best = bases[answer], best_of(groups, bases[answer])
+    ours = [group for group in groups if group.mode == answer]
+    branch = _to_run(BRANCHES[answer], ours, base, BASELINES[answer])
+    if branch:
+        what = f"{base.label} won: find out {BRANCH_MEANINGS[answer]} with {_upper(branch)}."
+        return NextStep(what, _all(branch))
+    encoders = _to_run(E_SERIES, ours, best, E_CONTROL)
+    if encoders:
+        what = f"{best.label} is the best of its mode: compare encoders under it with {_upper(encoders)}."
+        return NextStep(what, _all(encoders))
     return NextStep(f"The plan is done. Encoders by final train accuracy: {_ranking(groups, answer)}.")
 
 
-def _overrides(best: Group) -> str:
-    """The flags that make an E preset train as `best` did, where that is not its default."""
-    settings = {name: best.setting(name) for name in MODE_SETTINGS[best.mode]} | {"mode.name": best.mode}
-    changed = {name: v for name, v in settings.items() if v is not None and v != E_DEFAULTS.get(name)}
-    return "".join(f" --config.{name}={value}" for name, value in changed.items())
+def _to_run(
+    names: Sequence[str], groups: list[Group], base: Group, control: str
+) -> dict[str, Sequence[str]]:
+    """Of the presets that are not among `groups`, or not finished there: the commands.
+
+    Args:
+        base: the group whose settings they take over.
+        control: the preset that they vary.
+    """
+    there: dict[str | None, list[Group]] = {}
+    for group in groups:
+        there.setdefault(preset_of(group), []).append(group)
+    commands = {
+        name: [command for group in there[name] for command in to_finish(group)]
+        if name in there
+        else [variation(first_trained(base), control, name)]
+        for name in names
+    }
+    return {name: lines for name, lines in commands.items() if lines}
 
 
-def _launch(name: str, overrides: str = "", folder: str = "") -> str:
-    return f"./launch.sh --config=configs/{name}.py --workdir={folder or f'runs/{name}'}{overrides}"
+def _upper(commands: dict[str, Sequence[str]]) -> str:
+    return listed([name.upper() for name in commands])
+
+
+def _all(commands: dict[str, Sequence[str]]) -> tuple[str, ...]:
+    return tuple(line for lines in commands.values() for line in lines)
 
 
 def _settle(answer: str, pair: list[Group]) -> NextStep:
     """What would turn a tie or an open question into an answer: finish what is unfinished, else add seeds."""
-    names = [preset_of(group) or BASELINES[group.mode] for group in pair]
-    named = zip(pair, names, strict=True)
-    unfinished = [(run, name) for group, name in named for run in group.runs if run.is_unfinished]
+    unfinished = [run for group in pair for run in group.runs if run.is_unfinished]
     if unfinished:
-        where = listed([f"{run.label} ({percent(run.progress or 0)} done)" for run, _ in unfinished])
+        where = listed([f"{run.label} ({percent(run.progress or 0)} done)" for run in unfinished])
         what = f"Finish {where}: the command it was started with goes on from the last checkpoint."
-        return NextStep(what, tuple(_launch(name, folder=str(run.path)) for run, name in unfinished))
+        return NextStep(what, tuple(command for group in pair for command in to_finish(group)))
 
-    commands = tuple(_another_seed(group, name) for group, name in zip(pair, names, strict=True))
     diverged = [group.label for group in pair if group.diverged]
     if diverged:
         what = f"{listed(diverged)} diverged: look at gradient norm and learning rate, then run another seed."
@@ -87,14 +94,8 @@ def _settle(answer: str, pair: list[Group]) -> NextStep:
             f"The plan has no branch for a tie: settle it with another seed of each{_or_the_cheaper(pair)}."
         )
     else:
-        what = "Add a seed of each, with the overrides of the runs so far, and compare again."
-    return NextStep(what, commands)
-
-
-def _another_seed(group: Group, name: str) -> str:
-    known = [seed for run in group.runs if (seed := run.setting("train.seed")) is not None]
-    seed = max(known, default=0) + 1
-    return _launch(name, f" --config.train.seed={seed}", f"runs/{name}_seed{seed}")
+        what = "Add a seed of each and compare again."
+    return NextStep(what, tuple(map(another_seed, pair)))
 
 
 def _or_the_cheaper(pair: list[Group]) -> str:

@@ -1,41 +1,77 @@
-"""The presets of the experiment plan, and which of them a group of runs is."""
+"""The presets of the experiment plan as configs/ has them, and which of them a run or a group of runs is."""
 
+import json
 import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any
 
 from trm_jax.comparison.contests import ACCURACY_MARGIN, ONE_SEED_FLOOR, ONLINE, ORIGINAL
+from trm_jax.comparison.events import RunError
 from trm_jax.comparison.groups import Estimate, Group, Standing, difference
 
-_ONCE: dict[str, object] = {"encoder.type": "standard", "mode.name": "original", "mode.encode": "once"}
-_ONLINE: dict[str, object] = {"encoder.type": "standard", "mode.name": "online"}
-PRESETS: dict[str, dict[str, object]] = {  # the settings that make a configuration a preset of the plan
-    "o1": {**_ONCE, "arch.halt_exploration_prob": 0.5},
-    "o2": {**_ONCE, "arch.halt_exploration_prob": 0.3},
-    "o3": {**_ONCE, "arch.halt_exploration_prob": 0.7},
-    "r1": {**_ONCE, "mode.encode": "every_step"},
-    "l1": {**_ONLINE, "mode.num_act_steps": 4},
-    "l2": {**_ONLINE, "mode.num_act_steps": 8},
-    "l3": {**_ONLINE, "mode.num_act_steps": 16},
-    "e1": {"encoder.type": "hybrid_standard"},
-    "e2": {"encoder.type": "hybrid_variational"},
-    "e3": {"encoder.type": "lpn_variational"},
-}
+Settings = Mapping[str, Any]  # `section.field` → value, as config.json has it
+
+NAMES = ("o1", "o2", "o3", "r1", "l1", "l2", "l3", "e1", "e2", "e3")
+SIZES = ("", "tiny")  # what may stand behind the colon
 BASELINES = {ORIGINAL: "o1", ONLINE: "l1"}
 E_SERIES = ("e1", "e2", "e3")
 SERIES_BY_MODE = {ORIGINAL: "ORE", ONLINE: "LE"}  # in the order in which they may stand for their mode
+# What makes a run the preset that it is: first its encoder, then how it trains. E runs train as the winner did.
+ENCODER, TRAINING = ("encoder.",), ("mode.", "arch.halt_exploration_prob")
+
+
+@cache
+def preset(name: str, size: str = "") -> Settings:
+    """The settings of a preset at a size.
+
+    Raises:
+        RunError: configs/ is not there to be imported.
+    """
+    try:
+        module = import_module(f"configs.{name}")
+    except ImportError as error:
+        raise RunError(f"the presets cannot be read ({error}); run this from the repository's root") from None
+    return flat(json.loads(module.get_config(size).to_json()))
+
+
+def flat(config: Mapping[str, Any]) -> Settings:
+    """The settings of a nested configuration that are known: those that are not None."""
+    return {
+        f"{section}.{field}": value
+        for section, fields in config.items()
+        if isinstance(fields, Mapping)
+        for field, value in fields.items()
+        if value is not None
+    }
+
+
+def differences(settings: Settings, origin: Settings) -> Settings:
+    """What `settings` has otherwise than `origin`, of the fields that both have."""
+    return {name: value for name, value in settings.items() if name in origin and value != origin[name]}
+
+
+def size_of(settings: Settings) -> str:
+    """The size whose presets come nearest to the settings; full where nothing is known."""
+    return min(SIZES, key=lambda size: min(_distance(settings, name, size) for name in NAMES))
+
+
+def named(settings: Settings) -> str | None:
+    """The preset that has these settings, in all that tells presets apart."""
+    size = size_of(settings)
+    fits = _alike(settings, _alike(settings, NAMES, size, ENCODER), size, TRAINING)
+    return min(fits, key=lambda name: _distance(settings, name, size), default=None)
 
 
 def preset_of(group: Group) -> str | None:
     """By the configuration of a group or, without one, by the start of its label (`o2`, `L1_run`)."""
-    if group.runs[0].config:
-        fits = (
-            name
-            for name, settings in PRESETS.items()
-            if all(group.setting(setting) == value for setting, value in settings.items())
-        )
-        return next(fits, None)
+    settings = flat(group.runs[0].config)
+    if settings:
+        return named(settings)
     match = re.match(r"([olre]\d)(?!\d)", group.label.lower())
-    name = match.group(1) if match else None
-    return name if name in PRESETS and PRESETS[name].get("mode.name", group.mode) == group.mode else None
+    name = match.group(1) if match else ""
+    return name if name in NAMES and name[0].upper() in SERIES_BY_MODE[group.mode] else None
 
 
 def series_of(group: Group) -> str:
@@ -65,6 +101,23 @@ def best_of(groups: list[Group], base: Group) -> Group:
     ]
     above = [group for group in rivals if base.has(tag) and _is_above(group.final(tag), base.final(tag))]
     return max(above, key=lambda group: group.final(tag).mean, default=base)
+
+
+def _distance(settings: Settings, name: str, size: str) -> int:
+    return len(differences(settings, preset(name, size)))
+
+
+def _alike(settings: Settings, names: Iterable[str], size: str, prefixes: tuple[str, ...]) -> list[str]:
+    """Those of `names` that the settings agree with in every field of `prefixes` in which `names` differ."""
+    among = {name: preset(name, size) for name in names}
+    telling = {
+        field
+        for one in among.values()
+        for other in among.values()
+        for field in differences(one, other)
+        if field.startswith(prefixes)
+    }
+    return [name for name, fields in among.items() if not telling & differences(settings, fields).keys()]
 
 
 def _is_above(a: Estimate, b: Estimate) -> bool:
