@@ -1,6 +1,7 @@
 """Eight virtual CPU devices, strict ranks, full-precision matmuls: set before the first use of a device."""
 
 import os
+import re
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -29,7 +30,24 @@ def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of tasks for the smallest runs; for reading only."""
+    from tests import tiny
+
+    return tiny.write_tasks(tmp_path_factory.mktemp("tasks"))
+
+
+@pytest.fixture
+def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs see the first of the virtual devices only."""
+    first = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda: first)
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Where golden cases are required, finding none is a failure, not a skip."""
-    if os.environ.get("TRM_PARITY_REQUIRED") and not parity.all_cases():
-        pytest.exit(f"TRM_PARITY_REQUIRED is set, but there is no golden case in {parity.ROOT}", returncode=1)
+    """Where golden cases are asked for, by TRM_PARITY_DIR or `-m parity`, finding none is a failure, not a skip."""
+    asked = re.search(r"(?<!not )\bparity\b", session.config.option.markexpr)
+    if (parity.FOLDER in os.environ or asked) and not parity.all_cases():
+        pytest.exit(f"golden cases are asked for, but there is none in {parity.ROOT}: set {parity.FOLDER} to the "
+                    "folder that holds them", returncode=1)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(os.environ.get("TRM_PARITY_DIR", Path(__file__).parents[1] / ".." / "shared" / "parity"))
+FOLDER = "TRM_PARITY_DIR"  # environment variable that names the folder of the cases
+ROOT = Path(os.environ.get(FOLDER, Path(__file__).parents[1] / ".." / "shared" / "parity"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -205,7 +205,7 @@ def test_the_settings_can_be_changed(folder):
 @pytest.mark.parametrize(("change", "message"), [
     ("eval.augmentation=3", "did you mean 'eval.augmentations'"), ("optim.lr=1", "can be set"),
     ("eval.augmentations", "can be set"), ("eval.augmentations=many", "not a whole number"),
-    ("eval.augmentations=True", "not a whole number"), ("eval.pass_ks=3", "not whole numbers"),
+    ("eval.augmentations=True", "not a whole number"), ("eval.pass_ks=all", "not whole numbers"),
     ("eval.pass_ks=(1,'a')", "not whole numbers"), ("eval.halt=never", "eval.halt='never'")])
 def test_changes_that_cannot_be_made(folder, change, message):
     with pytest.raises(ConfigError, match=re.escape(message)):

@@ -1,6 +1,6 @@
 """The one owner of orbax: runs that are saved and resumed exactly, and single trees on disk."""
 
-import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from trm_jax.errors import ConfigError
 from trm_jax.state import TrainState
 
 Tree = Any
-MODEL_SECTIONS = ("arch", "encoder")
 BEST_BY = ("eval/pass@2", "eval/accuracy")
 
 
@@ -133,27 +132,6 @@ def restore_fields(workdir: Path, which: str, like: dict[str, Tree]) -> tuple[in
         return step, manager.restore(step, args=ocp.args.Composite(state=args))["state"]
 
 
-def check_same_model(workdir: Path, config: dict[str, Any]) -> None:
-    """Raises ConfigError where `workdir` holds a run of another model than `config` describes."""
-    file = workdir / "config.json"
-    if not file.exists():
-        return
-    saved = json.loads(file.read_text())
-    differences = [
-        f"{section}.{field}: {saved[section].get(field)!r} there, {value!r} here"
-        for section in MODEL_SECTIONS for field, value in config[section].items()
-        if saved[section].get(field) != value
-    ]
-    if saved["data"]["max_grid_size"] != config["data"]["max_grid_size"]:
-        differences.append(f"data.max_grid_size: {saved['data']['max_grid_size']} there, "
-                           f"{config['data']['max_grid_size']} here")
-    if saved["mode"]["name"] != config["mode"]["name"]:
-        differences.append(f"mode.name: {saved['mode']['name']!r} there, {config['mode']['name']!r} here")
-    if differences:
-        raise ConfigError(f"{workdir} holds a run of another model ({'; '.join(differences)}); "
-                          "choose another --workdir")
-
-
 def save_tree(path: Path, tree: Tree) -> None:
     """Writes a pytree of arrays to the new folder `path`, which appears only when complete."""
     with ocp.StandardCheckpointer() as checkpointer:
@@ -161,9 +139,17 @@ def save_tree(path: Path, tree: Tree) -> None:
 
 
 def load_tree(path: Path, like: Tree) -> Tree:
-    """Reads a pytree written by `save_tree`; `like` gives structure, shapes, dtypes and shardings."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(path.absolute(), like)
+    """Reads a pytree written by `save_tree`; `like` gives structure, shapes, dtypes and shardings.
+
+    Raises:
+        ConfigError: it is missing or damaged.
+    """
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(path.absolute(), like)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = textwrap.shorten(str(error), 200, placeholder="…")
+        raise ConfigError(f"the arrays in {path} are missing or damaged: {reason}") from None
 
 
 def abstract(tree: Tree, shardings: Tree) -> Tree:

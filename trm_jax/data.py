@@ -16,11 +16,11 @@ import numpy as np
 from flax import struct
 
 from trm_jax.act import Batch
-from trm_jax.arc import augment, rows, sources, tasks
+from trm_jax.arc import augment, grids, rows, sources, tasks
 from trm_jax.arc.plan import EvalPlan
 from trm_jax.arc.rows import PADDING, Rows, Visit
 from trm_jax.arc.tasks import Pair, Task, TaskError
-from trm_jax.errors import ConfigError
+from trm_jax.errors import ConfigError, check_numbers
 
 # Making a batch holds the interpreter lock nearly throughout: more threads would not make more batches.
 _READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
@@ -36,6 +36,11 @@ class DataConfig:
     max_eval_groups: int
     augment: bool
     global_batch_size: int
+
+    def __post_init__(self) -> None:
+        check_numbers("data", self, ["max_grid_size"], at_least=1, at_most=grids.MAX_SIDE)
+        check_numbers("data", self, ["max_train_groups", "max_eval_groups"], at_least=0)
+        check_numbers("data", self, ["global_batch_size"], at_least=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +63,12 @@ def load_tasks(config: DataConfig) -> Split:
     """Reads `config.source`, drops what must not or cannot be used, and keeps the first groups in id order.
 
     Raises:
-      TaskError: the source is unknown, missing or malformed.
+      TaskError: the source is unknown, missing or malformed, or holds no task to evaluate.
     """
     found, report = sources.load(config.source), []
+    if not found.evaluation:
+        raise TaskError(f"{config.source} holds no evaluation task, only {len(found.train)} train tasks: a run is "
+                        "scored on evaluation tasks; put some beside them")
     train = found.train
     if found.held_out:
         train, shared = tasks.without_shared(train, found.evaluation)

@@ -1,6 +1,8 @@
 """What goes wrong through the user's input, told in one line each."""
 
 import difflib
+import math
+import operator
 from collections.abc import Iterable
 
 
@@ -25,3 +27,21 @@ def check_choice(field: str, value: object, choices: Iterable[str]) -> None:
     names = list(choices)
     if value not in names:
         raise ConfigError(f"{field}={value!r} is unknown; {nearest(value, names)}")
+
+
+_BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
+
+
+def check_numbers(section: str, config: object, fields: Iterable[str], **bounds: float) -> None:
+    """Raises ConfigError unless these fields of a section are finite and within `bounds`.
+
+    >>> check_numbers("optim", config, ["beta1", "beta2"], at_least=0, below=1)
+    ConfigError: optim.beta1=1.0 must be at least 0 and below 1
+    """
+    for field in fields:
+        value = getattr(config, field)
+        finite = math.isfinite(value)
+        if not (finite and all(_BOUNDS[name](value, bound) for name, bound in bounds.items())):
+            words = [] if finite else ["finite"]
+            words += [f"{name.replace('_', ' ')} {bound}" for name, bound in bounds.items()]
+            raise ConfigError(f"{section}.{field}={value} must be {' and '.join(words)}")

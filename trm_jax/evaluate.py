@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from trm_jax.evaluation.journal import Journal
 from trm_jax.evaluation.results import metrics_of, table
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained, load_trained
+from trm_jax.files import write
 from trm_jax.mesh import data_mesh, start_processes
 from trm_jax.metrics import NonFiniteError
 from trm_jax.settings import CHANGEABLE
@@ -90,13 +90,6 @@ def identity(trained: Trained, tasks: Sequence[Task]) -> dict[str, Any]:
             "canvas": settings.data.max_grid_size, "tasks": f"{len(tasks)} tasks, {digest[:16]}",
             "eval.augmentations": settings.eval.augmentations, "eval.halt": settings.eval.halt,
             "seed": settings.train.seed}
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a file that appears only when complete."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
 
 
 def default_out(trained: Trained) -> Path:

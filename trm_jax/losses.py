@@ -11,7 +11,7 @@ import optax
 from flax import struct
 
 from trm_jax.arc.grids import IGNORE
-from trm_jax.errors import ConfigError, check_choice
+from trm_jax.errors import check_choice, check_numbers
 
 
 def stablemax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -46,8 +46,7 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         check_choice("loss.type", self.type, TOKEN_LOSSES)
-        if self.kl_weight < 0:
-            raise ConfigError(f"loss.kl_weight={self.kl_weight} must not be negative")
+        check_numbers("loss", self, ["kl_weight"], at_least=0)
 
 
 class RowLosses(struct.PyTreeNode):

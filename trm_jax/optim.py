@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from trm_jax.errors import ConfigError
+from trm_jax.errors import ConfigError, check_numbers
 
 Tree = Any
 GROUPS: tuple[tuple[str, str], ...] = ((r"encoder/.*", "encoder"), (r"decoder/.*", "decoder"))
@@ -38,16 +38,12 @@ class OptimConfig:
     freeze_decoder_steps: int
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or self.grad_clip_norm <= 0:
-            raise ConfigError(f"optim.lr={self.lr} and optim.grad_clip_norm={self.grad_clip_norm} must be positive")
-        for name in ("beta1", "beta2", "ema_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"optim.{name}={getattr(self, name)} must lie in 0..1, below 1")
-        if not 0 <= self.lr_min_ratio <= 1:
-            raise ConfigError(f"optim.lr_min_ratio={self.lr_min_ratio} must lie in 0..1")
-        for name in ("lr_warmup_steps", "freeze_encoder_steps", "freeze_decoder_steps"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"optim.{name}={getattr(self, name)} must not be negative")
+        check_numbers("optim", self, ["lr", "grad_clip_norm"], above=0)
+        check_numbers("optim", self, ["beta1", "beta2", "ema_rate"], at_least=0, below=1)
+        check_numbers("optim", self, ["lr_min_ratio"], at_least=0, at_most=1)
+        check_numbers("optim", self, ["weight_decay", "lr_warmup_steps", "freeze_encoder_steps",
+                                      "freeze_decoder_steps"], at_least=0)
+        check_numbers("optim", self, ["encoder_lr_scale"], above=0)  # freeze_encoder_steps is what stops an encoder
 
 
 def group_labels(params: Tree, groups: tuple[tuple[str, str], ...] = GROUPS) -> Tree:

@@ -1,15 +1,17 @@
 """A run's configuration as frozen dataclasses, checked as a whole."""
 
-import ast
 import dataclasses
+import fnmatch
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from trm_jax import fields
 from trm_jax.arc import augment
 from trm_jax.data import DataConfig
-from trm_jax.errors import ConfigError, check_choice, nearest
+from trm_jax.errors import ConfigError, check_choice, check_numbers, nearest
 from trm_jax.inference import HALTING
 from trm_jax.losses import LossConfig
 from trm_jax.models.decoder import ArchConfig
@@ -17,11 +19,20 @@ from trm_jax.models.encoders import EncoderConfig
 from trm_jax.optim import OptimConfig
 from trm_jax.steps import ModeConfig
 
+Config = dict[str, dict[str, Any]]  # section → field → plain value
+
 CONFIG_FILE = "config.json"
 
 # What an evaluation of a trained run may set otherwise than its training did.
 CHANGEABLE = ("eval.augmentations", "eval.halt", "eval.batch_size", "eval.pass_ks", "data.max_eval_groups",
               "data.source", "arch.halt_max_steps", "arch.forward_dtype")
+# What a run that continues may set otherwise than it began; of these, only the start of a run reads the last.
+FREE = ("train.max_steps", "train.epochs", "train.eval_interval", "train.log_every_steps", "eval.*", "checkpoint.*",
+        "data.max_eval_groups", "arch.forward_dtype", "train.load_pretrained_decoder")
+AT_START = ("train", "load_pretrained_decoder")
+MODEL = ("arch.*", "encoder.*", "data.max_grid_size", "mode.name")  # what makes another model
+
+OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<name>[^=]*)(?:=(?P<text>.*))?", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +47,8 @@ class TrainConfig:
     load_pretrained_decoder: str
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "eval_interval", "log_every_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name}={getattr(self, name)} must be at least 1")
-        if self.max_steps < 0 or self.seed < 0:
-            raise ConfigError(f"train.max_steps={self.max_steps} and train.seed={self.seed} must not be negative")
+        check_numbers("train", self, ["epochs", "eval_interval", "log_every_steps"], at_least=1)
+        check_numbers("train", self, ["max_steps", "seed"], at_least=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +62,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         check_choice("eval.halt", self.halt, HALTING)
+        check_numbers("eval", self, ["batch_size"], at_least=1)
         if not 1 <= self.augmentations <= augment.VARIANTS:
             raise ConfigError(f"eval.augmentations={self.augmentations} must be at least 1, the task as it is, "
                               f"and at most {augment.VARIANTS:,}")
@@ -69,9 +78,8 @@ class CheckpointConfig:
     keep: int
 
     def __post_init__(self) -> None:
-        if self.every_steps < 0 or self.keep < 1:
-            raise ConfigError(f"checkpoint.every_steps={self.every_steps} must not be negative, and "
-                              f"checkpoint.keep={self.keep} at least 1")
+        check_numbers("checkpoint", self, ["every_steps"], at_least=0)
+        check_numbers("checkpoint", self, ["keep"], at_least=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +103,9 @@ class Settings:
         if not self.encoder.variational and self.loss.kl_weight:
             raise ConfigError(f"loss.kl_weight={self.loss.kl_weight} has no effect: encoder.type="
                               f"{self.encoder.type!r} has no latent; set loss.kl_weight=0")
+        for field, neutral in self.encoder.unread.items():
+            raise ConfigError(f"encoder.{field}={getattr(self.encoder, field)!r} has no effect with encoder.type="
+                              f"{self.encoder.type!r}; set encoder.{field}={neutral!r}")
         if self.arch.mlp_t and self.arch.pos_encodings == "rope":
             raise ConfigError("arch.pos_encodings='rope' has no effect with arch.mlp_t; set it to 'none' or 'learned'")
 
@@ -108,15 +119,35 @@ class Settings:
         return max(1, epochs * groups // self.data.global_batch_size)
 
 
+SECTIONS: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(Settings)}
+
+
 def from_dict(config: Mapping[str, Any]) -> Settings:
     """Settings from nested plain values, e.g. a ConfigDict's or config.json's.
 
     Raises:
         ConfigError: a section or field is unknown, missing, or holds what it must not.
     """
-    sections = {field.name: field.type for field in dataclasses.fields(Settings)}
-    _check_names("section", config, sections)
-    return Settings(**{name: _section(name, cls, config[name]) for name, cls in sections.items()})
+    fields.check_names("section", config, SECTIONS)
+    return Settings(**{name: _section(name, cls, config[name]) for name, cls in SECTIONS.items()})
+
+
+def read(workdir: Path) -> Config:
+    """The config of the run in `workdir`, as it was saved; its sections and fields may be those of another version.
+
+    Raises:
+        ConfigError: there is none, or it is damaged.
+    """
+    file = workdir / CONFIG_FILE
+    if not file.exists():
+        raise ConfigError(f"{workdir} holds no run: {CONFIG_FILE} is missing")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} is malformed: {error}") from None
+    if not isinstance(config, dict) or not all(isinstance(section, dict) for section in config.values()):
+        raise ConfigError(f"{file} is malformed: not of the form {{section: {{field: value}}}}")
+    return config
 
 
 def load(workdir: Path, changes: Iterable[str] = ()) -> Settings:
@@ -125,48 +156,75 @@ def load(workdir: Path, changes: Iterable[str] = ()) -> Settings:
     Raises:
         ConfigError: there is no run, or a change that cannot be made.
     """
-    file = workdir / CONFIG_FILE
-    if not file.exists():
-        raise ConfigError(f"{workdir} holds no run: {CONFIG_FILE} is missing")
-    try:
-        config = json.loads(file.read_text())
-    except ValueError as error:
-        raise ConfigError(f"{file} is malformed: {error}") from None
+    config = read(workdir)
     for change in changes:
         name, equals, text = change.partition("=")
         if name not in CHANGEABLE or not equals:
             raise ConfigError(f"--config.{change}: of a trained run only --config.FIELD=VALUE of these can be set; "
                               f"{nearest(name, CHANGEABLE)}")
         section, field = name.split(".")
-        config[section][field] = _value(name, text, config[section][field])
+        config.setdefault(section, {})[field] = fields.parse(name, text, _kind(name))
     return from_dict(config)
 
 
-def _value(name: str, text: str, old: Any) -> Any:
-    """`text` as a value of the type of `old`: a text, a whole number or a list of such."""
-    if isinstance(old, str):
-        return text
-    try:
-        value = ast.literal_eval(text)
-        new = list(value) if isinstance(old, list) else value
-    except (ValueError, SyntaxError, TypeError):
-        new = None
-    numbers = new if isinstance(old, list) else [new]
-    if not isinstance(numbers, list) or any(type(number) is not int for number in numbers):
-        kind = "whole numbers, separated by commas" if isinstance(old, list) else "a whole number"
-        raise ConfigError(f"--config.{name}={text}: not {kind}")
-    return new
+def continued(workdir: Path, config: Config) -> tuple[Config, list[str]]:
+    """`config` as the run that is saved in `workdir` continues with it.
+
+    Returns:
+        `config`, with what only the start of the run reads as it was there; lines for the log.
+
+    Raises:
+        ConfigError: they differ in anything but FREE.
+    """
+    saved = read(workdir)
+    there, here = _flat(saved), _flat(config)
+    differing = {name: f"{name}: {_shown(there.get(name))} there, {_shown(here.get(name))} here"
+                 for name in here | there if there.get(name) != here.get(name)}
+    fixed = [name for name in differing if not _among(name, FREE)]
+    if fixed:
+        what = "model" if any(_among(name, MODEL) for name in fixed) else "config"
+        raise ConfigError(f"{workdir} holds a run of another {what} ({'; '.join(differing[name] for name in fixed)}); "
+                          "choose another --workdir")
+    section, field = AT_START
+    at_start = {field: saved.get(section, {}).get(field, config[section][field])}
+    log = [f"config changed since the last start: {'; '.join(differing.values())}"] if differing else []
+    return config | {section: config[section] | at_start}, log
+
+
+def check_overrides(words: Iterable[str]) -> None:
+    """Raises ConfigError where one of these words of a command line sets an unknown field, or to a wrong value."""
+    for word in words:
+        if match := OVERRIDE.fullmatch(word):
+            kind = _kind(match["name"])
+            if match["text"] is not None:
+                fields.parse(match["name"], match["text"], kind)
 
 
 def _section(name: str, cls: Any, values: Mapping[str, Any]) -> Any:
-    _check_names(f"field of config.{name}", values, [field.name for field in dataclasses.fields(cls)])
+    kinds = fields.kinds(cls)
+    fields.check_names(f"field of config.{name}", values, kinds)
+    for field, value in values.items():
+        fields.check_kind(f"{name}.{field}", value, kinds[field])
     return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
-def _check_names(kind: str, given: Mapping[str, Any], known: Any) -> None:
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"unknown {kind} {name!r}; {nearest(name, known)}")
-    missing = [name for name in known if name not in given]
-    if missing:
-        raise ConfigError(f"missing {kind}: {', '.join(missing)}")
+def _kind(name: str) -> Any:
+    """Type of the field SECTION.FIELD. Raises ConfigError where there is no such field."""
+    section, _, field = name.partition(".")
+    fields.check_known("section", section, SECTIONS)
+    kinds = fields.kinds(SECTIONS[section])
+    fields.check_known(f"field of config.{section}", field, kinds)
+    return kinds[field]
+
+
+def _among(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """SECTION.FIELD → value."""
+    return {f"{section}.{field}": value for section, values in config.items() for field, value in values.items()}
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else repr(value)

@@ -6,8 +6,10 @@ Any field of the config can be set on the command line, e.g. --config.optim.lr=3
 
 import functools
 import json
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -21,7 +23,7 @@ from trm_jax import settings as settings_lib
 from trm_jax.act import batch_shapes
 from trm_jax.arc.tasks import TaskError
 from trm_jax.arc.voting import ATTEMPTS
-from trm_jax.checkpoint import Checkpoints, abstract, check_same_model, saved_steps
+from trm_jax.checkpoint import Checkpoints, abstract, saved_steps
 from trm_jax.data import load_tasks, train_batches
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation.diagnosis import diagnose
@@ -29,7 +31,9 @@ from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.pictures import watched
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import PRETRAINED_FILE
+from trm_jax.files import make_folder, write
 from trm_jax.inference import compiled, compiled_measure
+from trm_jax.interrupt import Interrupted, stop_request
 from trm_jax.mesh import (
     by_rows,
     check_divides,
@@ -43,7 +47,7 @@ from trm_jax.mesh import (
 from trm_jax.metrics import NonFiniteError
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.optim import Optimiser
-from trm_jax.pretrained import check_fits, held_out_note, read_manifest, restore_decoder
+from trm_jax.pretrained import held_out_note, read_manifest, restore_decoder
 from trm_jax.progress import Progress
 from trm_jax.settings import CONFIG_FILE, Settings
 from trm_jax.state import TrainState, initial_state, parameter_counts
@@ -60,17 +64,16 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
     Raises:
         ConfigError, TaskError: the input cannot be run; nothing has been written then.
         NonFiniteError: the loss or another metric stopped being finite.
+        Interrupted: Ctrl-C or SIGTERM asked it to stop; everything has been saved then.
     """
     # Start-up
     plain = json.loads(config.to_json())
     settings = settings_lib.from_dict(plain)
-    check_same_model(workdir, plain)
+    resuming = bool(saved_steps(workdir))
+    plain, changed = settings_lib.continued(workdir, plain) if resuming else (plain, [])
     mesh = data_mesh()
     rows = settings.data.global_batch_size
     check_divides("data.global_batch_size", rows, mesh)
-    pretrained = "" if saved_steps(workdir) else settings.train.load_pretrained_decoder
-    if pretrained:  # for a run that starts; one that continues has it in its checkpoint
-        check_fits(Path(pretrained), read_manifest(Path(pretrained)), settings.arch, settings.seq_len)
     main = jax.process_index() == 0
 
     # Data
@@ -98,29 +101,29 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
     shapes = jax.eval_shape(make_state)
     shardings = state_shardings(mesh, shapes)
 
-    # Evaluator and writer; from here on the run has a folder
+    # Evaluator
     predict = compiled(mesh, graph, settings.eval.halt, settings.loss.type)
     evaluator = Evaluator(settings, mesh, predict, tasks.evaluation, tasks.all_evaluation)
     diagnosis = functools.partial(diagnose, settings, mesh, compiled_measure(mesh, graph), tasks.evaluation)
-    workdir.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(workdir, settings.checkpoint.keep)
 
-    # Initialise or restore: (1) this run's latest checkpoint, (2) a pretrained decoder, (3) fresh
-    if checkpoints.latest is not None:
+    # Initialise or restore: (1) this run's latest checkpoint, (2) a pretrained decoder, (3) fresh.
+    # A fresh run gets its folder only now that nothing can be wrong with its input.
+    if not resuming:
+        state, log = fresh_state(make_state, shardings, settings)
+    make_folder("--workdir", workdir)
+    checkpoints = Checkpoints(workdir, settings.checkpoint.keep)
+    if resuming:
         state, position = checkpoints.restore(abstract(shapes, shardings))
         batches.set_state(position)
-        log = [f"continues {workdir} at step {int(state.step)}"]
-    else:
-        state = jax.jit(make_state, out_shardings=shardings)()
-        log = ["starts from fresh parameters"]
-        if pretrained:
-            state, log = borrow_decoder(state, settings, pretrained)
+        log = [f"continues {workdir} at step {int(state.step)}", *changed]
+
+    # Writer
     writer = Writer(workdir)
     if main:
-        (workdir / CONFIG_FILE).write_text(json.dumps(plain, indent=2))
-        if pretrained:
-            note = {"held_out_note": held_out_note(read_manifest(Path(pretrained)))}
-            (workdir / PRETRAINED_FILE).write_text(json.dumps(note))
+        write(workdir / CONFIG_FILE, json.dumps(plain, indent=2))
+        if settings.train.load_pretrained_decoder and not resuming:
+            note = held_out_note(read_manifest(Path(settings.train.load_pretrained_decoder)))
+            write(workdir / PRETRAINED_FILE, json.dumps({"held_out_note": note}))
     counts = parameter_counts(state.params)
     log += [*tasks.report, f"{len(tasks.train)} train tasks, {len(tasks.evaluation)} evaluation tasks",
             "parameters: " + ", ".join(f"{part} {count:,}" for part, count in counts.items()),
@@ -141,32 +144,40 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
     done = int(state.step)
     progress = Progress(settings, len(tasks.train), writer, done, last_step, show=main)
     scores: dict[str, float] | None = None
-    try:
-        while done < last_step:
-            batch = progress.wait_for(batches)
-            state, metrics = step(state, to_global(mesh, batch))
-            done += 1
-            progress.add(metrics)
-            evaluating = done % eval_steps == 0 or done == total_steps
-            saving = settings.checkpoint.every_steps and done % settings.checkpoint.every_steps == 0
-            if evaluating or saving or done == last_step:
-                progress.flush()
-                scores = evaluate(evaluator, diagnosis, state, writer) if evaluating else None
-                checkpoints.save(state, batches.get_state(), scores)
-                progress.restart_clock()
-        progress.flush()
-    except NonFiniteError as error:
-        last_good = "none" if checkpoints.latest is None else checkpoints.path(checkpoints.latest)
-        raise NonFiniteError(f"{error}; last good checkpoint: {last_good}") from None
-    finally:
-        progress.close()
-        checkpoints.close()
-        writer.close()
+    stopping = False
+    with (stop_request(listens=jax.process_count() == 1) as stop, closing(writer), closing(checkpoints),
+          closing(progress)):
+        try:
+            while done < last_step and not stopping:
+                batch = progress.wait_for(batches)
+                state, metrics = step(state, to_global(mesh, batch))
+                done += 1
+                progress.add(metrics)
+                evaluating = done % eval_steps == 0 or done == total_steps
+                saving = settings.checkpoint.every_steps and done % settings.checkpoint.every_steps == 0
+                stopping = stop.signal is not None
+                if evaluating or saving or stopping or done == last_step:
+                    progress.flush()
+                    scores = evaluate(evaluator, diagnosis, state, writer) if evaluating else None
+                    checkpoints.save(state, batches.get_state(), scores)
+                    progress.restart_clock()
+            progress.flush()
+        except NonFiniteError as error:
+            last_good = "none" if checkpoints.latest is None else checkpoints.path(checkpoints.latest)
+            raise NonFiniteError(f"{error}; last good checkpoint: {last_good}") from None
+    if stop.signal is not None and done < last_step:
+        raise Interrupted(stop.signal, f"stopped after step {done} of {last_step}, with a checkpoint; the same "
+                                       "command continues")
     return state
 
 
-def borrow_decoder(state: TrainState, settings: Settings, path: str) -> tuple[TrainState, list[str]]:
-    """A fresh state with the decoder of the converted checkpoint `path`, also in its average; lines for the log."""
+def fresh_state(make_state: Callable[[], TrainState], shardings: TrainState,
+                settings: Settings) -> tuple[TrainState, list[str]]:
+    """The state before the first batch, with a pretrained decoder where the settings name one; lines for the log."""
+    state = jax.jit(make_state, out_shardings=shardings)()
+    path = settings.train.load_pretrained_decoder
+    if not path:
+        return state, ["starts from fresh parameters"]
     params, buffers, log = restore_decoder(path, settings.arch, settings.seq_len, state.params, state.buffers)
     ema = None if state.ema is None else jax.tree.map(jax.numpy.copy, params)
     return state.replace(params=params, buffers=buffers, ema=ema), log
@@ -194,9 +205,12 @@ def evaluate(evaluator: Evaluator, diagnosis: Callable[..., dict[str, float]], s
 def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line; what is wrong with it is told in one line, without the libraries' tracebacks."""
     try:
-        rest = flags.FLAGS(argv)
+        settings_lib.check_overrides(argv[1:])
+        program, *stray = flags.FLAGS(argv)
+        if stray:
+            raise ConfigError(f"what is {stray[0]!r} for? fields are set as --config.SECTION.FIELD=VALUE")
         _CONFIG.value.to_dict()  # a preset that could not be loaded says so at its first use only
-        return rest
+        return [program]
     except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError, ImportError) as error:
         sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
 
@@ -210,6 +224,12 @@ def main(_: list[str]) -> None:
         train(_CONFIG.value, workdir)
     except (ConfigError, TaskError, NonFiniteError) as error:
         sys.exit(f"error: {error}")
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the latest checkpoint, where there is one", file=sys.stderr)
+        sys.exit(Interrupted(signal.SIGINT, "").exit_code)
     print(f"done: {workdir}; look at it with: tensorboard --logdir={workdir.parent}")
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
-from trm_jax.errors import ConfigError, check_choice
+from trm_jax.errors import ConfigError, check_choice, check_numbers
 from trm_jax.models.layers import (
     Block,
     Buffer,
@@ -47,14 +47,13 @@ class ArchConfig:
     def __post_init__(self) -> None:
         check_choice("arch.pos_encodings", self.pos_encodings, POS_ENCODINGS)
         check_choice("arch.forward_dtype", self.forward_dtype, ("auto", "float32", "bfloat16"))
+        check_numbers("arch", self, ["hidden_size", "num_heads", "L_layers", "H_cycles", "L_cycles", "puzzle_emb_len",
+                                     "halt_max_steps"], at_least=1)
+        check_numbers("arch", self, ["expansion"], above=0)
+        check_numbers("arch", self, ["halt_exploration_prob"], at_least=0, at_most=1)
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
             raise ConfigError(f"arch.hidden_size={self.hidden_size} must be an even multiple of "
                               f"arch.num_heads={self.num_heads}")
-        for name in ("L_layers", "H_cycles", "L_cycles", "puzzle_emb_len", "halt_max_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"arch.{name}={getattr(self, name)} must be at least 1")
-        if not 0 <= self.halt_exploration_prob <= 1:
-            raise ConfigError(f"arch.halt_exploration_prob={self.halt_exploration_prob} must lie in 0..1")
 
     @property
     def dtype(self) -> Dtype:

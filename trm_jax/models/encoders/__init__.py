@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
-from trm_jax.errors import ConfigError, check_choice
+from trm_jax.errors import check_choice, check_numbers
 from trm_jax.models.decoder import ArchConfig
 from trm_jax.models.encoders.aggregate import MeanProjection, SetEncoder
 from trm_jax.models.encoders.grid import POOLINGS, ClsGridEncoder, PooledGridEncoder
@@ -39,6 +39,15 @@ ENCODERS = {
     "lpn_variational": Parts(grid="cls", aggregate="mean", latent="demo"),
 }
 
+# The fields that only some parts read, which of them each part reads, and the value that stands for "not read".
+READS: dict[str, tuple[str, ...]] = {
+    "pooled": ("pooling_method", "norm_style"),
+    "cls": (),
+    "set": ("set_layers", "norm_style", "final_norm"),
+    "mean": (),
+}
+NEUTRAL = {"pooling_method": "mean", "set_layers": 1, "norm_style": "post", "final_norm": True}
+
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
@@ -57,9 +66,16 @@ class EncoderConfig:
         check_choice("encoder.type", self.type, ENCODERS)
         check_choice("encoder.pooling_method", self.pooling_method, POOLINGS)
         check_choice("encoder.norm_style", self.norm_style, ("pre", "post"))
-        for name in ("num_layers", "set_layers", "max_demos"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"encoder.{name}={getattr(self, name)} must be at least 1")
+        check_numbers("encoder", self, ["num_layers", "set_layers", "max_demos"], at_least=1)
+        check_numbers("encoder", self, ["layer_scale_init"], at_least=0)
+
+    @property
+    def unread(self) -> dict[str, Any]:
+        """Fields that no part of this encoder reads and that say something all the same, with their neutral value."""
+        parts = ENCODERS[self.type]
+        read = READS[parts.grid] + READS[parts.aggregate]
+        return {field: neutral for field, neutral in NEUTRAL.items()
+                if field not in read and getattr(self, field) != neutral}
 
     @property
     def variational(self) -> bool:

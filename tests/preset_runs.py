@@ -1,0 +1,26 @@
+"""Runs of presets, shrunk to seconds, and what they leave behind."""
+
+import importlib
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from tests import tiny
+
+PRESETS = sorted(path.stem for path in Path("configs").glob("[a-z][0-9].py"))
+
+
+def preset(name: str, source: Path, **train_overrides: object) -> ConfigDict:
+    """The preset on the tasks in `source`, with other values in its `train` section."""
+    config = tiny.shrink(importlib.import_module(f"configs.{name}").get_config("tiny"), source)
+    config.train.update(train_overrides)
+    return config
+
+
+def scalars(workdir: Path) -> dict[str, list[float]]:
+    """TensorBoard tag → values."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(workdir), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: [point.value for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
