@@ -1,6 +1,6 @@
 """Step time and memory of a preset's training step, packed against dense, and of every encoder against `standard`.
 
-    python -m benchmarks.step_time --config=configs/r1.py:tiny --steps=20 [--encoders] [--dense]
+    python -m benchmarks.step_time --config=configs/r1.py:tiny --steps=20 [--encoders | --dense]
 
 All variants run in this one process, in turn, and each figure is the median of its steps; only ratios should be
 compared between machines. Dense means that every demonstration slot holds a demonstration as far as the encoder
@@ -81,13 +81,16 @@ class Timed:
 
 def variants(config, settings: Settings, batches: list[Batch]) -> dict[str, Timed]:
     """Name → what to time; the first is what the others are compared with."""
+    if _ENCODERS.value and _DENSE.value:
+        raise app.UsageError("--encoders and --dense are two comparisons: one at a time")
     if _ENCODERS.value:
         size = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[2]
         made = {}
         for kind, preset in PRESETS.items():
             plain = json.loads(config.to_json())
             encoder = importlib.import_module(f"configs.{preset}").get_config(size).encoder
-            plain["encoder"] = json.loads(encoder.to_json()) | {"type": kind}
+            slots = config.encoder.max_demos  # the batches' own
+            plain["encoder"] = json.loads(encoder.to_json()) | {"type": kind, "max_demos": slots}
             plain["loss"]["kl_weight"] = 1e-4 if "variational" in kind else 0.0
             made[kind] = Timed(settings_lib.from_dict(plain), batches)
         return made

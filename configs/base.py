@@ -4,9 +4,6 @@ A preset is given as --config=configs/NAME.py, with `:tiny` behind it for the CP
 overridden as --config.SECTION.FIELD=VALUE.
 """
 
-import json
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
 
@@ -38,15 +35,16 @@ def get_config() -> ConfigDict:
     config.encoder.num_layers = 2  # blocks of the grid encoder
     config.encoder.pooling_method = "mean"  # standard only: "mean", "attention" or "weighted" over a pair's tokens
     config.encoder.set_layers = 1  # cross-attention blocks over the demonstrations (standard, hybrid_*)
-    config.encoder.norm_style = "post"  # "pre" or "post"; the deep grid encoder is always pre-norm
+    config.encoder.norm_style = "post"  # "pre" or "post" (standard, hybrid_*); a CLS grid encoder is always pre-norm
     config.encoder.layer_scale_init = 0.0  # initial scale of each residual branch; 0 means no layer scale
-    config.encoder.final_norm = True  # RMS norm behind the cross-attention blocks; early PyTorch runs had none
+    config.encoder.final_norm = True  # RMS norm behind those blocks (standard, hybrid_*); early PyTorch runs had none
     config.encoder.max_demos = 10  # K, demonstration slots per row
 
     config.loss = ConfigDict()
     config.loss.type = "stablemax"  # token loss: "stablemax" or "softmax" cross-entropy
-    # Weight of the batch-mean KL (variational encoders). PyTorch's effective weight is
-    # kl_weight · world_size / global_batch_size: multiply theirs by that to get this one.
+    # Weight of the mean KL (variational encoders): over the rows encoded in this step (hybrid_variational) or their
+    # demonstrations (lpn_variational), so that it depends on neither batch size nor devices. The token loss is a mean
+    # over all rows: with encode="once" the fewer rows start, the more the KL weighs for each. See `kl_weight_of_torch`.
     config.loss.kl_weight = 0.0
 
     config.optim = ConfigDict()
@@ -92,6 +90,11 @@ def get_config() -> ConfigDict:
     return config
 
 
+def kl_weight_of_torch(kl_weight: float, processes: int, global_batch_size: int) -> float:
+    """loss.kl_weight for the `kl_weight` of the PyTorch trainers, whose KL is not divided by the rows of a process."""
+    return kl_weight * processes / global_batch_size
+
+
 def at_size(config: ConfigDict, size: str) -> ConfigDict:
     """A preset at the size that stands behind its colon: full where nothing does, or `tiny`."""
     if size == "":
@@ -101,14 +104,6 @@ def at_size(config: ConfigDict, size: str) -> ConfigDict:
     raise ValueError(f"unknown size {size!r}; a preset is given as NAME.py or NAME.py:tiny")
 
 
-def with_pretrained_decoder(config: ConfigDict, path: str) -> ConfigDict:
-    """Starts from the converted decoder in folder `path`, with the cycles that its manifest says it needs."""
-    manifest = json.loads((Path(path) / "manifest.json").read_text())
-    config.train.load_pretrained_decoder = path
-    config.arch.update(H_cycles=manifest["arch"]["H_cycles"], L_cycles=manifest["arch"]["L_cycles"])
-    return config
-
-
 TINY_UPDATES = 1600  # optimiser updates of every tiny run: online presets have the more of them in fewer epochs
 
 
@@ -116,7 +111,8 @@ def tiny(config: ConfigDict) -> ConfigDict:
     """A CPU-sized model on real tasks that fit 10×10, which learns them within ten minutes on two cores.
 
     Every preset makes the same number of optimiser updates, so that all take about as long: compare tiny runs by
-    updates or time, not by their ends in epochs.
+    updates or time, not by their ends in epochs. There is no augmentation, and only the first two demonstrations of
+    a task are read, in evaluation too.
     """
     config.arch.update(hidden_size=64, num_heads=4, expansion=1.5, L_layers=1, H_cycles=2, L_cycles=2,
                        puzzle_emb_len=4, halt_max_steps=4)

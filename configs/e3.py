@@ -12,7 +12,7 @@ from configs import base
 
 def get_config(size: str = "") -> ConfigDict:
     config = base.get_config()
-    config.encoder.update(type="lpn_variational", num_layers=6, norm_style="pre")
-    config.loss.kl_weight = 0.001 * 4 / 128
+    config.encoder.update(type="lpn_variational", num_layers=6)
     config.data.global_batch_size = 128
+    config.loss.kl_weight = base.kl_weight_of_torch(0.001, processes=4, global_batch_size=128)
     return base.at_size(config, size)

@@ -6,6 +6,7 @@ from flax import nnx
 
 from tests import golden, parity
 from tools.torch_names import to_torch
+from trm_jax.mesh import data_mesh, per_shard
 from trm_jax.models.decoder import ArchConfig
 from trm_jax.models.encoders import ENCODERS, Encoder, EncoderConfig
 from trm_jax.models.encoders.latent import TaskLatent
@@ -87,25 +88,84 @@ def demos():
 
 
 VALID = jnp.asarray([[1, 1, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0]], bool)
+# Random masks and the two extremes: every slot of every row, and none.
+MASKS = [*(np.random.default_rng(seed).random((B, K)) < share for seed, share in enumerate((0.1, 0.3, 0.5, 0.7, 0.9))),
+         np.ones((B, K), bool), np.zeros((B, K), bool), np.asarray(VALID)]
+
+
+def gradients(kind, way):
+    """Jitted (parameters, demos, mask, noise) → ((loss, context), gradients); and the parameters, and noise."""
+    encoder = make(kind)
+    graph, params, buffers = split(encoder)
+    R = jnp.asarray(np.random.default_rng(2).normal(size=(B, ARCH.puzzle_emb_len, 16)), jnp.float32)
+
+    def loss(params, demos, valid, eps):
+        context = way(nnx.merge(graph, params, buffers), demos, valid, eps)
+        return (context.tokens * R).sum() + context.kl, context
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True)), params, encoder.noise(jax.random.key(0), B, K)
+
+
+def assert_same(ours, theirs, atol=1e-5):
+    (value, context), grads = ours
+    (expected_value, expected_context), expected_grads = theirs
+    np.testing.assert_allclose(value, expected_value, rtol=1e-5, atol=atol)
+    np.testing.assert_allclose(context.tokens, expected_context.tokens, rtol=0, atol=atol)
+    for ours, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol * max(1.0, float(jnp.abs(theirs).max())))
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_properties(kind, demos):
-    """Order does not matter, a padded slot changes nothing, no demonstration at all is finite, packed is dense."""
+def test_packed_equals_dense_with_every_gradient(kind, demos):
+    """For random masks, all slots and none, with the latent's noise."""
+    run, params, eps = gradients(kind, packed)
+    reference, _, _ = gradients(kind, dense)
+    for mask in MASKS:
+        valid = jnp.asarray(mask)
+        found = run(params, demos, valid, eps)
+        assert_same(found, reference(params, demos, valid, eps))
+        assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found))
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_packing_by_device_equals_packing_at_once(kind, demos):
+    """Four devices of one row each: one without any demonstration, one full."""
+    mesh = data_mesh(jax.devices()[:4])
+    rows = jnp.concatenate([demos, demos[:1]])
+    valid = jnp.concatenate([VALID, VALID[:1]])
     encoder = make(kind)
-    run = jax.jit(lambda demos, valid: encoder(demos, valid))
-    context = run(demos, VALID)
-    order = jnp.asarray([2, 0, 3, 1])
-    np.testing.assert_allclose(run(demos[:, order], VALID[:, order]).tokens, context.tokens, atol=1e-5)
-    other = jnp.where(VALID[..., None, None], demos, 7)
-    np.testing.assert_array_equal(run(other, VALID).tokens, context.tokens)
-    assert jnp.isfinite(context.tokens).all() and jnp.isfinite(context.kl)
-    rng = np.random.default_rng(1)
-    for valid in (VALID, jnp.ones_like(VALID), jnp.zeros_like(VALID), jnp.asarray(rng.random((B, K)) < 0.5)):
-        reference = dense(encoder, demos, valid, None)
-        packed_context = run(demos, valid)
-        np.testing.assert_allclose(packed_context.tokens, reference.tokens, atol=1e-5)
-        np.testing.assert_allclose(packed_context.kl, reference.kl, rtol=1e-5)
+    graph, params, buffers = split(encoder)
+    eps = encoder.noise(jax.random.key(0), 4, K)
+
+    def loss(params, per_shard):
+        context = nnx.merge(graph, params, buffers)(rows, valid, eps=eps, per_shard=per_shard)
+        return jnp.square(context.tokens[:, 0]).sum() + context.kl, context
+
+    both = [jax.jit(jax.value_and_grad(lambda p, by=by: loss(p, by), has_aux=True))(params)
+            for by in (per_shard(mesh), lambda f: f)]
+    assert_same(*both)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_neither_order_nor_padded_slots_matter(kind, demos):
+    """Any order of the slots, anything in the slots that hold nothing, and any number of them more."""
+    encoder = make(kind)
+    eps = encoder.noise(jax.random.key(0), B, K)
+    by_slot = eps is not None and eps.ndim == 3
+    run = jax.jit(lambda demos, valid, eps: encoder(demos, valid, eps=eps))
+    context = run(demos, VALID, eps)
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(K)
+        moved = run(demos[:, order], VALID[:, order], eps[:, order] if by_slot else eps)
+        np.testing.assert_allclose(moved.tokens, context.tokens, atol=1e-5)
+        np.testing.assert_allclose(moved.kl, context.kl, rtol=1e-5)
+    other = run(jnp.where(VALID[..., None, None], demos, 7), VALID, eps)
+    wider = run(jnp.pad(demos, ((0, 0), (0, 2), (0, 0), (0, 0)), constant_values=3), jnp.pad(VALID, ((0, 0), (0, 2))),
+                jnp.pad(eps, ((0, 0), (0, 2), (0, 0)), constant_values=9.0) if by_slot else eps)
+    np.testing.assert_array_equal(other.tokens, context.tokens)
+    np.testing.assert_array_equal(other.kl, context.kl)
+    np.testing.assert_allclose(wider.tokens, context.tokens, atol=1e-5)
+    np.testing.assert_allclose(wider.kl, context.kl, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "pooling"), [*((kind, "mean") for kind in ENCODERS), ("standard", "attention"),
@@ -115,7 +175,7 @@ def test_gradients_are_finite_without_demonstrations(kind, pooling):
 
     def loss(params, valid):
         encoder = nnx.merge(graph, params, buffers)
-        context = encoder(jnp.zeros((B, K, 2, S), jnp.uint8), valid)
+        context = encoder(jnp.zeros((B, K, 2, S), jnp.uint8), valid, eps=encoder.noise(jax.random.key(0), B, K))
         return jnp.square(context.tokens).sum() + context.kl
 
     gradient = jax.jit(jax.grad(loss))
@@ -138,6 +198,13 @@ def test_kl_counts_only_rows_that_are_encoded(demos):
     alone = encoder(demos[:1], VALID[:1]).kl
     chosen = encoder(demos, VALID, rows=jnp.asarray([True, False, False])).kl
     np.testing.assert_allclose(chosen, alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["hybrid_variational", "lpn_variational"])
+def test_kl_does_not_depend_on_the_batch_size(kind, demos):
+    encoder = make(kind)
+    twice = encoder(jnp.tile(demos, (2, 1, 1, 1)), jnp.tile(VALID, (2, 1))).kl
+    np.testing.assert_allclose(twice, encoder(demos, VALID).kl, rtol=1e-6)
 
 
 def test_log_variance_of_a_task_latent_is_clamped():

@@ -102,7 +102,8 @@ def test_on_a_real_device_metrics_are_means_of_their_window(monkeypatch):
     settings = tiny.settings(l1.get_config("tiny"))
     progress = Progress(settings, 32, log, done=0, last_step=10, show=False)
     for i in range(settings.train.log_every_steps):
-        progress.add({name: Mean(jax.numpy.float32(i), jax.numpy.ones(())) for name in ("loss", "exact_accuracy", "samples")})
+        value = Mean(jax.numpy.float32(i), jax.numpy.ones(()))
+        progress.add({"loss": value, "exact_accuracy": value, "samples": value})
     progress.flush()
     (values,) = log.scalars_at.values()
     assert values["train/loss"] == pytest.approx(4.5) and values["train/samples"] == 9

@@ -31,7 +31,8 @@ def resumed(tmp_path):
 
 
 def test_what_a_restart_repeats_counts_once(resumed):
-    assert [(point.step, point.value) for point in resumed.Scalars("eval/pass@2")] == [(1, 1), (2, 12), (3, 13), (4, 14)]
+    points = [(point.step, point.value) for point in resumed.Scalars("eval/pass@2")]
+    assert points == [(1, 1), (2, 12), (3, 13), (4, 14)]
 
 
 def test_hyper_parameters_and_the_end_of_the_run(resumed):
