@@ -31,9 +31,10 @@ setup() {
     local extras="$1" stamp=.venv/.installed wanted
     wanted="$extras $(cat pyproject.toml constraints.txt | cksum)"
     [ -x .venv/bin/python ] && grep -qxF "$wanted" "$stamp" 2>/dev/null && return
-    if [ ! -x .venv/bin/python ]; then
+    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then  # there is none, or it was left half-made
         echo "launch.sh: first use, setting up .venv (a few minutes)" >&2
-        "$(find_python)" -m venv .venv || die "could not make .venv; on Debian: apt-get install python3-venv"
+        "$(find_python)" -m venv --clear .venv \
+            || { rm -rf .venv; die "could not make .venv; on Debian: apt-get install python3-venv"; }
     fi
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}" \
         || die "installation failed"
