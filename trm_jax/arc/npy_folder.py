@@ -48,13 +48,20 @@ def read(folder: Path, split: str) -> list[Task]:
         raise TaskError(f"npy:{folder}: no such dataset folder (train/ and test/ are missing)")
     if not (folder / split).is_dir():
         return []
-    names = read_json(folder / "identifiers.json")
+    names = _names(folder / "identifiers.json")
     side, set_names = _metadata(folder / split / "dataset.json")
     return [
         task
         for set_name in set_names
         for task in _tasks(_arrays(folder / split, set_name, side), names, side, folder / split)
     ]
+
+
+def _names(file: Path) -> list[str]:
+    names = read_json(file)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TaskError(f"{file}: not a list of names")
+    return names
 
 
 def _metadata(file: Path) -> tuple[int, list[str]]:
@@ -74,10 +81,7 @@ def _arrays(folder: Path, set_name: str, side: int) -> _Set:
                 f"{file}: no such file: a folder of the embedding-based TRM does not tell demonstrations from"
                 " queries; build one with the project's build_arc_dataset_encoder"
             )
-        try:
-            found[field.name] = np.load(file, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
-            raise TaskError(f"{file}: {getattr(error, 'strerror', None) or 'not a numpy array'}") from None
+        found[field.name] = _array(file, dimensions=2 if field.name in ("inputs", "labels") else 1)
     arrays = _Set(**found)
     puzzles, examples = len(arrays.puzzle_identifiers), len(arrays.inputs)
     shapes_right = (
@@ -89,6 +93,16 @@ def _arrays(folder: Path, set_name: str, side: int) -> _Set:
     if not shapes_right:
         raise TaskError(f"{folder}: the lengths of the {set_name}__*.npy arrays do not match")
     return arrays
+
+
+def _array(file: Path, dimensions: int) -> np.ndarray:
+    try:
+        array = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise TaskError(f"{file}: {getattr(error, 'strerror', None) or 'not a numpy array'}") from None
+    if array.ndim != dimensions or not np.issubdtype(array.dtype, np.integer):
+        raise TaskError(f"{file}: holds {array.dtype} of {array.ndim} dimensions, not integers of {dimensions}")
+    return array
 
 
 def _bounds(indices: np.ndarray, count: int, end: int) -> bool:
