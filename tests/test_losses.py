@@ -31,7 +31,7 @@ def test_token_losses_and_gradients(case, name):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("head", ["etrm_train", "etrm_train_kl"])
+@pytest.mark.parametrize("head", ["trm", "etrm_eval", "etrm_train", "etrm_train_kl"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_loss_head(case, head):
     arrays = case.arrays
@@ -49,8 +49,12 @@ def test_loss_head(case, head):
     np.testing.assert_allclose(gradients[1], arrays[f"head/{head}/grad_q_halt"], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(rows.lm.sum(), arrays[f"head/{head}/metrics/lm_loss"], rtol=1e-6)
     np.testing.assert_allclose(rows.q_halt.sum(), arrays[f"head/{head}/metrics/q_halt_loss"], rtol=1e-6)
-    exact = (rows.correct & rows.labelled).sum()
-    np.testing.assert_allclose(exact, arrays[f"head/{head}/metrics/exact_accuracy"])
+    # The heads of TRM and of evaluation count halted rows only, that of ETRM's training counts all.
+    counted = rows.labelled & (arrays["head/halted"] | head.startswith("etrm_train"))
+    q_right = (inputs[1] >= 0) == rows.correct
+    for name, each in {"count": counted, "accuracy": rows.accuracy, "exact_accuracy": rows.correct,
+                       "q_halt_accuracy": q_right}.items():
+        np.testing.assert_allclose((each * counted).sum(), arrays[f"head/{head}/metrics/{name}"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
