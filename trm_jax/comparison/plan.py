@@ -84,6 +84,8 @@ def _settle(answer: str, pair: list[Group]) -> NextStep:
     if unfinished:
         where = listed([f"{run.label} ({percent(run.progress or 0)} done)" for run in unfinished])
         what = f"Finish {where}: the command it was started with goes on from the last checkpoint."
+        if any(run.setting("train.max_steps") for run in unfinished):
+            what += " Leave out train.max_steps, which ended it."
         return NextStep(what, tuple(command for group in pair for command in to_finish(group)))
 
     diverged = [group.label for group in pair if group.diverged]

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -57,6 +57,18 @@ def size_of(settings: Settings) -> str:
     return min(SIZES, key=lambda size: min(_distance(settings, name, size) for name in NAMES))
 
 
+def telling(names: Sequence[str] = NAMES, size: str = "", prefixes: tuple[str, ...] = ENCODER + TRAINING) -> set[str]:
+    """The fields of `prefixes` in which presets differ from each other."""
+    among = [preset(name, size) for name in names]
+    return {
+        field
+        for one in among
+        for other in among
+        for field in differences(one, other)
+        if field.startswith(prefixes)
+    }
+
+
 def named(settings: Settings) -> str | None:
     """The preset that has these settings, in all that tells presets apart."""
     size = size_of(settings)
@@ -107,17 +119,10 @@ def _distance(settings: Settings, name: str, size: str) -> int:
     return len(differences(settings, preset(name, size)))
 
 
-def _alike(settings: Settings, names: Iterable[str], size: str, prefixes: tuple[str, ...]) -> list[str]:
-    """Those of `names` that the settings agree with in every field of `prefixes` in which `names` differ."""
-    among = {name: preset(name, size) for name in names}
-    telling = {
-        field
-        for one in among.values()
-        for other in among.values()
-        for field in differences(one, other)
-        if field.startswith(prefixes)
-    }
-    return [name for name, fields in among.items() if not telling & differences(settings, fields).keys()]
+def _alike(settings: Settings, names: Sequence[str], size: str, prefixes: tuple[str, ...]) -> list[str]:
+    """Those of `names` that the settings agree with in all that tells `names` apart."""
+    fields = telling(names, size, prefixes)
+    return [name for name in names if not fields & differences(settings, preset(name, size)).keys()]
 
 
 def _is_above(a: Estimate, b: Estimate) -> bool:

@@ -1,0 +1,62 @@
+"""Commands run one after another, or side by side on disjoint GPUs."""
+
+import os
+import shlex
+import subprocess
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+POLL_S = 0.1
+
+
+class SuiteError(Exception):
+    """Something that stops the suite, told in one line."""
+
+
+def run_all(commands: Iterable[list[str]], gpus: Sequence[Sequence[str]]) -> None:
+    """Runs the commands, as many at once as there are groups of `gpus` (one group of none: the whole machine).
+
+    Raises:
+        SuiteError: a run failed; those under way are finished first, and no other is started.
+        KeyboardInterrupt: Ctrl-C; all have been stopped.
+    """
+    waiting, free = deque(commands), deque(gpus)
+    running: dict[subprocess.Popen, tuple[list[str], Sequence[str]]] = {}
+    failed: list[str] = []
+    try:
+        while running or (waiting and not failed):
+            while waiting and free and not failed:
+                command, group = waiting.popleft(), free.popleft()
+                running[_start(command, group)] = command, group
+            for process in [process for process in running if process.poll() is not None]:
+                command, group = running.pop(process)
+                free.append(group)
+                if process.returncode:
+                    failed.append(f"exit code {process.returncode} from: {shlex.join(command)}")
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        _stop(running)
+        raise
+    if failed:
+        raise SuiteError("; ".join(failed))
+
+
+def _start(command: list[str], gpus: Sequence[str]) -> subprocess.Popen:
+    """Starts a run out of reach of the terminal's Ctrl-C, which is passed on to it by `_stop`, once."""
+    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {})
+    print(f"suite: {shlex.join(command)}", flush=True)
+    return subprocess.Popen(command, cwd=ROOT, env=environment, process_group=0)
+
+
+def _stop(processes: Iterable[subprocess.Popen]) -> None:
+    """Asks the runs to save and stop, and waits for them; Ctrl-C meanwhile asks again, which ends them at once."""
+    for process in processes:
+        process.terminate()
+    try:
+        for process in processes:
+            process.wait()
+    except KeyboardInterrupt:
+        _stop(processes)
