@@ -118,7 +118,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
         log = [f"continues {workdir} at step {int(state.step)}", *changed]
 
     # Writer
-    writer = Writer(workdir)
+    writer = Writer(workdir, int(state.step))
     if main:
         write(workdir / CONFIG_FILE, json.dumps(plain, indent=2))
         if settings.train.load_pretrained_decoder and not resuming:
@@ -162,6 +162,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
                     checkpoints.save(state, batches.get_state(), scores)
                     progress.restart_clock()
             progress.flush()
+            if done == last_step:
+                writer.finish()
         except NonFiniteError as error:
             last_good = "none" if checkpoints.latest is None else checkpoints.path(checkpoints.latest)
             raise NonFiniteError(f"{error}; last good checkpoint: {last_good}") from None
