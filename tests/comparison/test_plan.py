@@ -10,6 +10,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 from absl import flags
 from ml_collections import config_flags
@@ -46,15 +47,21 @@ def given(changes: dict) -> dict:
     return {name.replace(".", "__"): value for name, value in changes.items()}
 
 
-def write(folder: Path, name: str, size: str = "", final: float = 0.95, share: float = 1.0, **changes) -> Path:
+def write(folder: Path, name: str, size: str = "", final: float = 0.95, share: float = 1.0, diverges: bool = False,
+          **changes) -> Path:
     """A run of a preset, of which a `share` is done."""
     recorded = config(name, size, **changes)
-    return write_recorded(folder / folder_name(name, size, recorded["train"]["seed"]), recorded, final, share)
+    path = folder / folder_name(name, size, recorded["train"]["seed"])
+    return write_recorded(path, recorded, final, share, diverges)
 
 
-def write_recorded(path: Path, recorded: dict, final: float = 0.95, share: float = 1.0) -> Path:
-    """A run of the configuration `recorded`."""
+def write_recorded(path: Path, recorded: dict, final: float = 0.95, share: float = 1.0,
+                   diverges: bool = False) -> Path:
+    """A run of the configuration `recorded`; one that diverges has no finite loss in its second half."""
     scalars = original_scalars(final) if recorded["mode"]["name"] == ORIGINAL else online_scalars(final)
+    if diverges:
+        loss = scalars["train/loss"][1]
+        loss[len(loss) // 2:] = np.nan
     data, epochs = recorded["data"], recorded["train"]["epochs"]
     done = share * epochs * data["max_train_groups"] / data["global_batch_size"]
     last = max(steps[-1] for steps, _ in scalars.values())
@@ -106,8 +113,9 @@ def test_a_run_that_is_no_preset():
 
 
 def test_a_run_without_a_configuration_is_known_by_its_label(tmp_path):
-    for label, preset_name in (("o2", "o2"), ("L1_torch", None), ("other", None)):
-        folder = write_run(tmp_path / label, original_scalars())
+    original, online = original_scalars(), online_scalars()
+    for label, scalars, preset_name in (("o2", original, "o2"), ("L1_torch", online, "l1"), ("other", online, None)):
+        folder = write_run(tmp_path / label, scalars)
         (group,) = group_runs(compare.load_runs([str(folder)], []))
         assert preset_of(group) == preset_name
 
@@ -156,7 +164,7 @@ def test_an_unfinished_branch_is_finished_before_the_encoders(tmp_path):
 
 
 def test_after_the_branch_comes_the_e_series_with_the_best_settings(tmp_path):
-    runs = [write(tmp_path, name, final=final) for name, final in (("o1", 0.95), ("l1", 0.85), ("o3", 0.9))]
+    runs = [write(tmp_path, name, final=final) for name, final in (("o1", 0.85), ("l1", 0.75), ("o3", 0.8))]
     runs.append(write(tmp_path, "o2", final=0.99))
     step = step_of(ORIGINAL, *runs)
     assert step.commands[0] == (
@@ -260,6 +268,15 @@ def test_an_unfinished_run_goes_on_with_its_own_command(tmp_path, size):
     assert "50 %" in step.what
     (command,) = step.commands
     assert parsed(command) == (config("o1", size, **given(GIVEN)), str(o1))
+
+
+def test_a_run_that_diverged_is_not_to_be_finished(tmp_path):
+    """It would diverge again."""
+    o1 = write(tmp_path, "o1", share=0.5, diverges=True)
+    step = step_of(UNDECIDED, o1, write(tmp_path, "l1"))
+    assert "diverged" in step.what and folders_of(step) == ["o1_seed1", "l1_seed1"]
+    runs = [write(tmp_path, name) for name in ("o1", "l1", "o3")]
+    assert folders_of(step_of(ORIGINAL, *runs, write(tmp_path, "o2", share=0.5, diverges=True))) == ["e1", "e2", "e3"]
 
 
 def test_an_unfinished_run_that_is_no_preset_goes_on_as_it_was(tmp_path):

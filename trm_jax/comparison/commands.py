@@ -39,9 +39,14 @@ def first_trained(group: Group) -> Trained:
     return min((trained(group, run) for run in group.runs), key=lambda run: run.settings[SEED])
 
 
-def to_finish(group: Group) -> list[str]:
-    """The commands that the unfinished runs of a group were started with."""
-    runs = [trained(group, run) for run in group.runs if run.is_unfinished]
+def to_finish(group: Group) -> list[Run]:
+    """The runs of a group that can go on; one that diverged would do so again."""
+    return [run for run in group.runs if run.is_unfinished and not run.diverged]
+
+
+def finishing(group: Group) -> list[str]:
+    """The commands that the runs of a group which can go on were started with."""
+    runs = [trained(group, run) for run in to_finish(group)]
     return [_command(run.name, run.size, run.settings, run.path) for run in runs]
 
 

@@ -7,7 +7,7 @@ O1 and L1 → original better: O2, O3 (exploration) → E series (encoders) with
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trm_jax.comparison.commands import another_seed, first_trained, to_finish, variation
+from trm_jax.comparison.commands import another_seed, finishing, first_trained, to_finish, variation
 from trm_jax.comparison.contests import ONLINE, ORIGINAL
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.presets import BASELINES, E_SERIES, baseline, best_of, preset_of, series_of
@@ -62,7 +62,7 @@ def _to_run(
     for group in groups:
         there.setdefault(preset_of(group), []).append(group)
     commands = {
-        name: [command for group in there[name] for command in to_finish(group)]
+        name: [command for group in there[name] for command in finishing(group)]
         if name in there
         else [variation(first_trained(base), control, name)]
         for name in names
@@ -80,13 +80,13 @@ def _all(commands: dict[str, Sequence[str]]) -> tuple[str, ...]:
 
 def _settle(answer: str, pair: list[Group]) -> NextStep:
     """What would turn a tie or an open question into an answer: finish what is unfinished, else add seeds."""
-    unfinished = [run for group in pair for run in group.runs if run.is_unfinished]
+    unfinished = [run for group in pair for run in to_finish(group)]
     if unfinished:
         where = listed([f"{run.label} ({percent(run.progress or 0)} done)" for run in unfinished])
         what = f"Finish {where}: the command it was started with goes on from the last checkpoint."
         if any(run.setting("train.max_steps") for run in unfinished):
             what += " Leave out train.max_steps, which ended it."
-        return NextStep(what, tuple(command for group in pair for command in to_finish(group)))
+        return NextStep(what, tuple(command for group in pair for command in finishing(group)))
 
     diverged = [group.label for group in pair if group.diverged]
     if diverged:
