@@ -1,6 +1,6 @@
 """▶ From run folders to an answer: which training dynamics wins, on what evidence, and what to run next.
 
-    python -m trm_jax.compare runs/o1 runs/l1 [runs/…] [--out=report/] [--name runs/o1=O1]
+    python -m trm_jax.compare runs/o1 runs/l1 [runs/…] [--out=report/] [--name runs/o1=O1] [--axis=updates]
 
 Reads the TensorBoard event files of each folder (ours, or any other producer's with the same tags), prints a
 table and the verdict by the plan's own criteria, and writes report.html (one file, works offline), PNG
@@ -17,6 +17,7 @@ from trm_jax.comparison import plots, report, table
 from trm_jax.comparison.curves import charts as charts_of
 from trm_jax.comparison.events import RunError
 from trm_jax.comparison.groups import group_runs, smoothing_window
+from trm_jax.comparison.metrics import AXES
 from trm_jax.comparison.report import VALIDATED
 from trm_jax.comparison.runs import Run, load_run
 from trm_jax.comparison.verdict import STANDINGS, Verdict, judge
@@ -27,20 +28,27 @@ _OUT = flags.DEFINE_string(
 _NAMES = flags.DEFINE_multi_string(
     "name", [], "PATH=LABEL: what a run is called; once for each run. Default: its folder."
 )
+_AXIS = flags.DEFINE_enum(
+    "axis",
+    None,
+    list(AXES),
+    "What the curves are laid over each other by, in the pictures and at first in the page. Default: an axis on "
+    "which the runs are equally long.",
+)
 
 
 def main(argv: Sequence[str]) -> None:
     try:
-        compare(argv[1:], Path(_OUT.value), _NAMES.value)
+        compare(argv[1:], Path(_OUT.value), _NAMES.value, _AXIS.value)
     except RunError as error:
         sys.exit(f"compare: {error}")
 
 
-def compare(folders: Sequence[str], out: Path, names: Sequence[str] = ()) -> Verdict:
-    """Compares the runs in `folders` and writes the report to `out`.
+def compare(folders: Sequence[str], out: Path, names: Sequence[str] = (), axis: str | None = None) -> Verdict:
+    """Compares the runs in `folders` and writes the report, its curves over `axis`, to `out`.
 
     Raises:
-        RunError: no folders, a folder that is no run, or a label that cannot be given.
+        RunError: no folders, a folder that is no run, a label that cannot be given, or an axis that no run has.
     """
     # ── Runs ──
     runs = load_runs(folders, names)
@@ -49,6 +57,9 @@ def compare(folders: Sequence[str], out: Path, names: Sequence[str] = ()) -> Ver
         for run in group.runs:
             for note in run.notes:
                 print(f"{run.label}: {note}")
+
+    if axis and not any(group.has_axis(axis) for group in groups):
+        raise RunError(f"--axis={axis}: not known of any of the runs")
 
     # ── Numbers ──
     window_steps = smoothing_window(groups)
@@ -61,10 +72,10 @@ def compare(folders: Sequence[str], out: Path, names: Sequence[str] = ()) -> Ver
 
     # ── Report ──
     out.mkdir(parents=True, exist_ok=True)
-    charts = charts_of(groups)
-    plots.save_pngs(out, groups, charts, verdict)
+    charts, axis = charts_of(groups), axis or plots.usual_axis(groups)
+    plots.save_pngs(out, groups, charts, verdict, axis)
     report.write_summary(out / "summary.json", groups, verdict, window_steps)
-    report.write_page(out / "report.html", groups, verdict, rows, charts)
+    report.write_page(out / "report.html", groups, verdict, rows, charts, axis)
     print(f"\nReport: {out / 'report.html'}")
     return verdict
 

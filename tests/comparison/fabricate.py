@@ -31,7 +31,7 @@ def original_config(**settings) -> dict:
 
 
 def online_config(**settings) -> dict:
-    return original_config(**({"mode__name": "online"} | settings))
+    return original_config(**({"mode__name": "online", "mode__encode": "every_step"} | settings))
 
 
 def learning(

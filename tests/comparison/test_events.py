@@ -9,7 +9,7 @@ from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_FLOAT, DT_STRING
 from tensorboardX import SummaryWriter
 
 from tests.comparison.fabricate import START_S, level, original_config, record, slope, write_run
-from trm_jax.comparison.events import read_events
+from trm_jax.comparison.events import Text, read_events
 from trm_jax.comparison.runs import load_run
 
 
@@ -21,7 +21,7 @@ def test_scalars_and_texts_of_tensorboardx(tmp_path):
         writer.add_image("eval/grid", np.zeros((3, 4, 4), np.uint8), 4)
     events = read_events(tmp_path)
     np.testing.assert_allclose(events.series["train/loss"].values, [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5], rtol=1e-6)
-    assert events.texts == {"config": '{"mode": {"name": "online"}}'}
+    assert {tag: text.content for tag, text in events.texts.items()} == {"config": '{"mode": {"name": "online"}}'}
     assert set(events.series) == {"train/loss"}
     assert not events.notes
 
@@ -52,7 +52,7 @@ def test_tensors_as_tensorflow_writes_them(tmp_path):
         "packed": [0.5],
         "double": [0.25],
     }
-    assert events.texts == {"text": "hello"}
+    assert events.texts == {"text": Text("hello", 3, START_S)}
 
 
 @pytest.mark.parametrize("kept_bytes", [7, 45, -3])

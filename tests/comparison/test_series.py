@@ -5,7 +5,7 @@ import pytest
 
 from tests.comparison.fabricate import BATCHES, original_config, original_scalars, slope, write_run
 from trm_jax.comparison.curves import axis_of_cells, charts
-from trm_jax.comparison.groups import Estimate, Standing, difference, estimate, group_runs
+from trm_jax.comparison.groups import group_runs
 from trm_jax.comparison.metrics import COLLAPSE_RATIO, GRADIENT_SHARE, derived, steps_per_sample
 from trm_jax.comparison.runs import load_run
 from trm_jax.comparison.series import Series
@@ -80,18 +80,6 @@ def test_logged_epochs_and_samples_go_before_computed_ones(tmp_path):
     scalars = original_scalars() | {"train/epoch": slope(40, 10_000), "train/samples": slope(256, 64_000)}
     run = load_run(write_run(tmp_path, scalars, original_config()), "o1")
     assert (run.end["epochs"], run.end["samples"]) == pytest.approx((10_000, 64_000))
-
-
-def test_differences():
-    one_seed = difference(Estimate(0.95, 0.001, 1), Estimate(0.90, 0.001, 1), floor=0.01)
-    assert (one_seed.value, one_seed.noise) == pytest.approx((0.05, 0.01))
-    assert one_seed.standing(0.02) == Standing.ABOVE
-    assert (-one_seed).standing(0.02) == Standing.BELOW
-    # Two samples of three: t(4) = 2.78, pooled standard deviation 0.01.
-    seeds = difference(estimate([0.94, 0.95, 0.96]), estimate([0.93, 0.94, 0.95]), floor=0.0)
-    assert seeds.noise == pytest.approx(2.78 * 0.01 * np.sqrt(2 / 3))
-    assert seeds.standing(0.02) == Standing.UNDECIDED
-    assert seeds.is_not_below(0.02)
 
 
 def test_wording():

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trm_jax.comparison.contests import ONE_SEED_FLOOR, Pair
+from trm_jax.comparison.alignment import LENGTH_TOLERANCE, Alignment
+from trm_jax.comparison.contests import ONE_SEED_FLOOR, ORIGINAL, Pair
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.metrics import SAMPLES
+from trm_jax.comparison.presets import BASELINES, preset_of
 from trm_jax.comparison.wording import listed, number, seeds
 
 PLAN_GROUPS, PLAN_EPOCHS = 32, 20_000
@@ -25,35 +27,61 @@ EXPECTED_DIFFERENCES = (
 )
 
 
-def caveats(pair: Pair, groups: list[Group]) -> list[str]:
-    """All that hold of this comparison, the most general first.
+def caveats_of_pair(pair: Pair, groups: list[Group]) -> list[str]:
+    """All that hold of a comparison of both modes, the most general first.
 
     Args:
-        pair: the baselines, at equal epochs.
+        pair: the baselines, aligned.
         groups: all groups, uncut.
     """
-    found = [DECIDING_AXIS, _few_seeds(pair), *map(_repeated_seed, groups), _inferred_modes(groups)]
-    if pair.common_epochs is not None:
-        found.append(
-            f"The runs differ in length; final values are those at {number(pair.common_epochs)} epochs."
-        )
-    found += [*map(_scale, pair.groups), _unexpected_differences(*pair.groups)]
-    if any(group.setting("train.load_pretrained_decoder") for group in pair.groups):
+    found = [
+        DECIDING_AXIS,
+        *map(_stand_in, stand_ins(pair)),
+        _few_seeds(pair),
+        _alignment(pair.alignment),
+        _unexpected_differences(*pair.groups),
+    ]
+    return [caveat for caveat in found if caveat] + caveats(groups)
+
+
+def caveats(groups: list[Group]) -> list[str]:
+    """What holds of runs by themselves."""
+    found = [*map(_repeated_seed, groups), _inferred_modes(groups), *map(_scale, groups)]
+    if any(group.setting("train.load_pretrained_decoder") for group in groups):
         found.append(
             "A pretrained decoder was loaded. The published one was trained with the evaluation tasks' "
             "demonstrations, so that a held-out score which starts from it is not clean."
         )
-    if pair.original.has_axis("samples") and not pair.original.has(SAMPLES):
+    original = [group for group in groups if group.mode == ORIGINAL]
+    offered = [group.label for group in original if group.has_axis("samples") and not group.has(SAMPLES)]
+    if offered:
         found.append(
-            f"The samples of {pair.original.label} are the rows it was offered: train/samples, which counts "
+            f"The samples of {listed(offered)} are the rows that were offered: train/samples, which counts "
             "those that were let in, is not logged."
         )
-    if not pair.original.runs[0].mode_is_inferred:
+    if any(not group.runs[0].mode_is_inferred for group in original):
         found.append(
             "train/accuracy of the original dynamics is over all rows, also those that have only begun "
             "to think; the rows that halt are in the table beside it."
         )
     return [caveat for caveat in found if caveat]
+
+
+def stand_ins(pair: Pair) -> list[Group]:
+    """The groups of the pair that are not the plan's baselines."""
+    return [group for group in pair.groups if preset_of(group) != BASELINES[group.mode]]
+
+
+def _stand_in(group: Group) -> str:
+    name = BASELINES[group.mode].upper()
+    return f"{group.label} stands for {name}: none of the runs is known to have the settings of {name}."
+
+
+def _alignment(alignment: Alignment) -> str:
+    if alignment.reason:
+        return f"Final values cannot be compared: {alignment.reason}."
+    cut = f"; {listed(list(alignment.cut))} went on beyond that, and was cut" if alignment.cut else ""
+    return f"Final values are compared {alignment}{cut}."
 
 
 def _few_seeds(pair: Pair) -> str:
@@ -62,7 +90,10 @@ def _few_seeds(pair: Pair) -> str:
         return ""
     words = listed([f"{group.label} has {seeds(group.seeds)}" for group in pair.groups])
     if max(counts) > 1:
-        return f"{words}: the spread of the seeds of one is taken for that of the other."
+        return (
+            f"{words}: the spread of the seeds of one is taken for that of the other, and noise is at least "
+            f"{ONE_SEED_FLOOR} in accuracy."
+        )
     return (
         f"{words}, and one seed does not show how far seeds lie apart. Noise is what each run shows "
         f"of itself, and at least {ONE_SEED_FLOOR} in accuracy; another seed may turn a difference around."
@@ -73,7 +104,7 @@ def _repeated_seed(group: Group) -> str:
     numbers = [run.setting("train.seed") for run in group.runs]
     if len(set(numbers)) == len(numbers):
         return ""
-    return f"{group.label}: some of its runs have the same seed, and are no independent evidence."
+    return f"{group.label}: some of its runs have the same seed, and count as one."
 
 
 def _inferred_modes(groups: list[Group]) -> str:
@@ -81,17 +112,21 @@ def _inferred_modes(groups: list[Group]) -> str:
     if not inferred:
         return ""
     return (
-        f"{listed(inferred)}: no configuration, so that whether train/steps is logged has to tell the mode."
+        f"{listed(inferred)}: no configuration, so that the name, or whether train/steps is logged, has to "
+        "tell the mode."
     )
 
 
 def _scale(group: Group) -> str:
-    """The plan's scale and the group's own, where they differ."""
-    sizes = (group.setting("data.max_train_groups"), group.setting("train.epochs"))
-    if not all(sizes) or sizes == (PLAN_GROUPS, PLAN_EPOCHS):
+    """The plan's scale and what the group has reached, where they differ."""
+    tasks = group.setting("data.max_train_groups")
+    if not tasks or not group.has_axis("epochs"):
+        return ""
+    epochs = min(run.end["epochs"] for run in group.runs)
+    if tasks == PLAN_GROUPS and abs(epochs / PLAN_EPOCHS - 1) <= LENGTH_TOLERANCE:
         return ""
     return (
-        f"{group.label} is not at the plan's scale: {sizes[0]} groups for {number(sizes[1])} epochs, "
+        f"{group.label} is not at the plan's scale: {tasks} groups for {number(epochs)} epochs, "
         f"and not {PLAN_GROUPS} for {number(PLAN_EPOCHS)}."
     )
 

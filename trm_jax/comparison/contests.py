@@ -5,19 +5,20 @@ difference does not matter; it is equal where the difference and its noise toget
 everything else is undecided.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from trm_jax.comparison.groups import Difference, Group, Standing, at_equal_epochs, difference
+from trm_jax.comparison.alignment import Alignment, align
+from trm_jax.comparison.groups import Difference, Group, Standing, difference
 from trm_jax.comparison.metrics import BY_TAG
-from trm_jax.comparison.wording import listed, percent, with_spread
+from trm_jax.comparison.wording import listed, with_spread
 
 ACCURACY_MARGIN = 0.02  # accuracies that lie no further apart than this are comparable
-ONE_SEED_FLOOR = 0.01  # accuracy: one seed against one seed is never known better than this
+ONE_SEED_FLOOR = 0.05  # accuracy: where a side has one seed, a difference is never known better than this
 ASSUMED_EVAL_TASKS = 32  # the plan's, where a run does not say how many tasks it was evaluated on
-HELD_OUT_TAGS = ("eval/pass@2", "eval/exact_accuracy", "eval/accuracy")
-SHARES_OF_TASKS = ("eval/pass@2", "eval/exact_accuracy")
+HELD_OUT_TAGS = ("eval/pass@2", "eval/exact_accuracy")  # shares of solved tasks; the first that tells decides
+HELD_OUT_TOKENS = "eval/accuracy"  # tokens right of tasks that are not solved decide nothing
 
 ORIGINAL, ONLINE, EQUAL, UNDECIDED = "original", "online", "equal", "undecided"
 LEADERS = {  # of the standing of the original mode to the online one, where more is better
@@ -35,15 +36,16 @@ class Pair:
     original: Group
     online: Group
     window_steps: float  # of the smoothed curves
-    common_epochs: float | None = None  # where both were cut, if their lengths differ
+    alignment: Alignment = field(default_factory=Alignment)
 
     @property
     def groups(self) -> tuple[Group, Group]:
         return self.original, self.online
 
-    def at_equal_epochs(self) -> "Pair":
-        (original, online), epochs = at_equal_epochs(*self.groups)
-        return replace(self, original=original, online=online, common_epochs=epochs)
+    def aligned(self) -> "Pair":
+        """The pair as its final values are to be compared."""
+        (original, online), alignment = align(*self.groups)
+        return replace(self, original=original, online=online, alignment=alignment)
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,16 @@ class Contest:
 def obstacle(tag: str, *groups: Group) -> str:
     """Why `tag` has no final value to judge by in one of the groups; '' if it has."""
     for group in groups:
+        failed = [run.failure for run in group.runs if run.failure]
         unfinished = [run for run in group.runs if run.is_unfinished]
+        if failed:
+            return f"{group.label} diverged: {failed[0]}"
         if group.diverged:
             return f"{group.label} diverged: most of its last losses are not finite"
         if not group.has(tag):
             return f"{group.label} did not log {tag}"
         if unfinished:
-            done = percent(unfinished[0].progress or 0)
-            return f"{unfinished[0].label} is at {done} of its configured training"
+            return f"{unfinished[0].label} {unfinished[0].shortfall}"
         if not BY_TAG[tag].is_evaluation and not group.is_long_enough(tag):
             return f"{group.label} is too short: too few points of {tag} in its last tenth"
     return ""
@@ -82,30 +86,30 @@ def final_accuracy(pair: Pair) -> Contest:
 
 
 def held_out(pair: Pair) -> Contest:
-    """Which mode scores better on tasks it was not trained on, at the last evaluation.
+    """Which mode solves more of the tasks it was not trained on, at the last evaluation.
 
     Tasks are few, so that a share of solved tasks is no better known than a binomial.
     """
     threshold = f"more than {ACCURACY_MARGIN} apart, and more than the noise of the seeds and of the tasks"
     contest = Contest("Better held-out score", threshold)
-    tag = _held_out_tag(pair)
-    if tag is None:
-        missing = [group.label for group in pair.groups if not any(group.has(tag) for tag in HELD_OUT_TAGS)]
-        who = listed(missing) if missing else "the same metric in both"
-        return replace(contest, reason=f"there is no evaluation of {who} to compare")
-    if tag not in SHARES_OF_TASKS:
-        return _judged(contest, pair, tag, extra_noise=0.0)
+    both = [tag for tag in HELD_OUT_TAGS if _is_shared(tag, pair)]
+    telling = [tag for tag in both if any(group.final(tag).mean > 0 for group in pair.groups)]
+    if not telling:
+        shown = [tag for tag in (*both[:1], HELD_OUT_TOKENS) if _is_shared(tag, pair)]
+        evidence = "; ".join(_side_by_side(pair, tag) for tag in shown)
+        nothing = "neither solves a held-out task" if both else _not_evaluated(pair)
+        return replace(contest, evidence=evidence, reason=pair.alignment.reason or nothing)
     tasks = [group.setting("data.max_eval_groups") for group in pair.groups]
     count = min(tasks) if all(tasks) else ASSUMED_EVAL_TASKS
-    noise = _binomial_noise([group.final(tag).mean for group in pair.groups], count)
-    judged = _judged(contest, pair, tag, noise)
+    noise = _binomial_noise([group.final(telling[0]).mean for group in pair.groups], count)
+    judged = _judged(contest, pair, telling[0], noise)
     return replace(judged, evidence=f"{judged.evidence}; {count} tasks{'' if all(tasks) else ' assumed'}")
 
 
 def _judged(contest: Contest, pair: Pair, tag: str, extra_noise: float) -> Contest:
     """The contest decided by the final values of `tag`; `extra_noise` adds to that of the seeds."""
     evidence = _side_by_side(pair, tag)
-    problem = obstacle(tag, *pair.groups)
+    problem = obstacle(tag, *pair.groups) or pair.alignment.reason
     if problem:
         return replace(contest, evidence=evidence, reason=problem)
     gap = difference(pair.original.final(tag), pair.online.final(tag), ONE_SEED_FLOOR)
@@ -123,14 +127,18 @@ def _judged(contest: Contest, pair: Pair, tag: str, extra_noise: float) -> Conte
 def _side_by_side(pair: Pair, tag: str) -> str:
     values = {group.label: group.final(tag) for group in pair.groups if group.has(tag)}
     sides = ", ".join(f"{label} {with_spread(value.mean, value.spread)}" for label, value in values.items())
-    return f"{BY_TAG[tag].title}: {sides or 'none'}"
+    return f"{BY_TAG[tag].title}: {sides or 'none'} {pair.alignment}".rstrip()
 
 
-def _held_out_tag(pair: Pair) -> str | None:
-    """The first tag that both logged and one of them is above zero in; else the first that both logged."""
-    both = [tag for tag in HELD_OUT_TAGS if all(group.has(tag) for group in pair.groups)]
-    telling = [tag for tag in both if any(group.final(tag).mean > 0 for group in pair.groups)]
-    return next(iter(telling + both), None)
+def _is_shared(tag: str, pair: Pair) -> bool:
+    return all(group.has(tag) for group in pair.groups)
+
+
+def _not_evaluated(pair: Pair) -> str:
+    missing = [group.label for group in pair.groups if not any(group.has(tag) for tag in HELD_OUT_TAGS)]
+    who = listed(missing) if missing else "the same metric in both"
+    until = f" by {pair.alignment.x:,.0f} {pair.alignment.axis}" if pair.alignment.cut else ""
+    return f"no share of solved held-out tasks was logged of {who}{until}"
 
 
 def _binomial_noise(shares: list[float], tasks: int) -> float:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trm_jax.comparison.criteria import PLAN_MAX_STEPS, Q_HALT_ACCURACY
 from trm_jax.comparison.groups import Group
+from trm_jax.comparison.halting import PLAN_MAX_STEPS, Q_HALT_ACCURACY, fewest_steps_of
 from trm_jax.comparison.metrics import COLLAPSE_RATIO, LEVELS, METRICS, STEPS, STEPS_PER_SAMPLE, Metric
 from trm_jax.comparison.series import Series
 
@@ -54,12 +54,10 @@ def guides(metric: Metric, groups: list[Group]) -> list[float]:
     if metric.tag == COLLAPSE_RATIO:
         return [1.0]
     if metric.tag in (STEPS, STEPS_PER_SAMPLE):
-        highest = {
-            group.setting("arch.halt_max_steps") or PLAN_MAX_STEPS
-            for group in groups
-            if group.has(metric.tag)
-        }
-        return [1.0, *(float(steps) for steps in sorted(highest))]
+        drawn = [group for group in groups if group.has(metric.tag)]
+        fewest = {fewest_steps_of(group) for group in drawn}
+        most = {float(group.setting("arch.halt_max_steps") or PLAN_MAX_STEPS) for group in drawn}
+        return sorted(fewest | most)
     return []
 
 

@@ -42,12 +42,19 @@ class RunError(ValueError):
     """A run folder that cannot be compared; the message is one line that says why."""
 
 
+@dataclass(frozen=True)
+class Text:
+    content: str
+    step: int
+    wall_s: float  # s since 1970
+
+
 @dataclass
 class _EventFile:
     # Of each tag its points in the order of writing: step, value, wall time, step, value, wall time, …
     # One flat array of machine numbers, because 50 MB of events are a million points.
     scalars: dict[str, array] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, Text] = field(default_factory=dict)
     first_wall_s: float = np.inf
     last_wall_s: float = -np.inf
 
@@ -57,7 +64,7 @@ class Events:
     """All event files of one run, restarts joined."""
 
     series: dict[str, Series]
-    texts: dict[str, str]
+    texts: dict[str, Text]  # the latest of each tag
     sessions_s: list[tuple[float, float]]  # first and last wall time of each file, in order
     notes: list[str]
 
@@ -113,7 +120,7 @@ def _read_file(path: Path) -> tuple[_EventFile, str]:
         for event in _records(path):
             wall_s = event.wall_time
             for value in event.summary.value:
-                number = value.simple_value if value.HasField("simple_value") else _from_tensor(file, value)
+                number = value.simple_value if value.HasField("simple_value") else _from_tensor(file, event, value)
                 if number is None:
                     continue
                 points = scalars.get(value.tag)
@@ -145,12 +152,12 @@ def _records(path: Path) -> Iterator[Event]:
             start = end + _FOOTER_BYTES
 
 
-def _from_tensor(file: _EventFile, value: Summary.Value) -> float | None:
+def _from_tensor(file: _EventFile, event: Event, value: Summary.Value) -> float | None:
     """The number in a tensor; a text goes to `file`; pictures, histograms and the like are passed over."""
     tensor = value.tensor
     if tensor.dtype == DT_STRING and tensor.string_val:
         text = b"\n".join(tensor.string_val).decode("utf-8", errors="replace")
-        file.texts[value.tag.removesuffix(TEXT_SUFFIX)] = text
+        file.texts[value.tag.removesuffix(TEXT_SUFFIX)] = Text(text, event.step, event.wall_time)
     elif tensor.dtype in NUMBERS:
         numbers = make_ndarray(tensor)
         if numbers.size == 1:  # TensorFlow writes histograms as tensors too

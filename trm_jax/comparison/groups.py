@@ -1,13 +1,14 @@
 """Runs of one configuration that differ in the seed only: their means, spreads and differences.
 
 Noise is a half-width: two values differ when they lie further apart than it. Between groups with several
-seeds it is the 95 % interval of Student's t with pooled variance. One seed on each side cannot show the
-spread of seeds; there it is twice the slow wandering of both runs, and at least a floor.
+seeds it is the 95 % interval of Student's t with pooled variance. A single seed cannot show the spread of
+seeds: where one side has no more, noise is at least a floor, which stands for the spread that seeds are known
+to have, and at least twice the slow wandering of that one run.
 """
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -21,7 +22,7 @@ from trm_jax.comparison.series import MIN_FINAL_POINTS
 # 97.5 % quantiles of Student's t by degrees of freedom; beyond the table, the normal distribution's.
 T_QUANTILES = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 NORMAL_QUANTILE = 1.96
-LENGTH_TOLERANCE = 0.1  # runs whose lengths in epochs differ by more are compared at the shorter one's end
+FLOOR_DEGREES = 3  # how much the spread that a floor stands for is believed: as if seen in so many seeds more
 MIN_WINDOW_FRACTION = 0.01  # curves are smoothed over this share of the shortest run, or more
 MIN_WINDOW_POINTS = 5  # … and over this many points of the run that logs most rarely
 
@@ -89,7 +90,8 @@ class Group:
 
     @property
     def seeds(self) -> int:
-        return len(self.runs)
+        """Different seeds; runs of the same seed are one."""
+        return len({run.setting("train.seed") for run in self.runs})
 
     @property
     def diverged(self) -> bool:
@@ -107,7 +109,7 @@ class Group:
     def final(self, tag: str) -> Estimate:
         """Mean over the last tenth of every run, each of which must have logged the tag."""
         means, spreads = zip(*(run.series[tag].final_mean_and_spread() for run in self.runs), strict=True)
-        return estimate(means, spreads[0])
+        return estimate(self._by_seed(means), spreads[0])
 
     def best(self, tag: str, window_steps: float) -> Estimate | None:
         """The best value, in training that of the smoothed curve; None where there is no best."""
@@ -116,16 +118,16 @@ class Group:
             return None
         pick = np.max if better == "high" else np.min
         width = 0.0 if BY_TAG[tag].is_evaluation else window_steps
-        return estimate([pick(run.series[tag].smoothed(width).values) for run in self.runs])
+        return estimate(self._by_seed([pick(run.series[tag].smoothed(width).values) for run in self.runs]))
 
     def reach(self, level: float, axis: str, window_steps: float) -> np.ndarray:
         """Where on `axis` each seed's smoothed train accuracy first is at `level`; infinity for never."""
         steps = [
             run.series["train/accuracy"].smoothed(window_steps).first_reaches(level) for run in self.runs
         ]
-        return np.array(
+        return self._by_seed(
             [
-                run.axes[axis](step) if np.isfinite(step) else np.inf
+                float(run.axes[axis](step)) if np.isfinite(step) else np.inf
                 for run, step in zip(self.runs, steps, strict=True)
             ]
         )
@@ -134,10 +136,19 @@ class Group:
         """Whether the last tenth of every run holds enough points of `tag` for a final value."""
         return all(len(run.series[tag].final_values()) >= MIN_FINAL_POINTS for run in self.runs)
 
-    def until(self, epochs: float) -> "Group":
-        """The group as it was after so many epochs."""
-        cut = tuple(run.until(run.axes["epochs"].step_at(epochs)) for run in self.runs)
-        return replace(self, runs=cut)
+    def until(self, axis: str, x: float) -> "Group":
+        """The group as it was at `x` on `axis`."""
+        return replace(self, runs=tuple(run.until(run.axes[axis].step_at(x)) for run in self.runs))
+
+    def _by_seed(self, values: Sequence[float]) -> np.ndarray:
+        """One value per run → the mean of each seed: runs that repeat a seed are no independent evidence."""
+        seeds = [run.setting("train.seed") for run in self.runs]
+        return np.array(
+            [
+                np.mean([value for value, of in zip(values, seeds, strict=True) if of == seed])
+                for seed in dict.fromkeys(seeds)
+            ]
+        )
 
 
 def t_quantile(degrees: int) -> float:
@@ -152,24 +163,21 @@ def estimate(values: Iterable[float], spread_of_one: float = np.nan) -> Estimate
 
 
 def difference(a: Estimate, b: Estimate, floor: float) -> Difference:
-    """a − b with its noise; `floor` is the least noise that is believed of one seed against one seed."""
-    degrees = a.seeds + b.seeds - 2
-    if degrees == 0:
-        noise = max(floor, float(np.hypot(a.noise, b.noise)))
-    else:
-        pooled = sum((side.seeds - 1) * side.spread**2 for side in (a, b) if side.seeds > 1) / degrees
-        noise = t_quantile(degrees) * float(np.sqrt(pooled * (1 / a.seeds + 1 / b.seeds)))
-    return Difference(a.mean - b.mean, noise)
-
-
-def at_equal_epochs(*groups: Group) -> tuple[list[Group], float | None]:
-    """The groups, cut at the epochs of the shortest run if lengths differ; those epochs, or None."""
-    if not all(group.has_axis("epochs") for group in groups):
-        return list(groups), None
-    ends = [run.end["epochs"] for group in groups for run in group.runs]
-    if max(ends) <= (1 + LENGTH_TOLERANCE) * min(ends):
-        return list(groups), None
-    return [group.until(min(ends)) for group in groups], min(ends)
+    """a − b with its noise; `floor` is the least noise that is believed where a side has one seed."""
+    singles = [side for side in (a, b) if side.seeds == 1]
+    several = [side for side in (a, b) if side.seeds > 1]
+    degrees = sum(side.seeds - 1 for side in several)
+    squares = sum((side.seeds - 1) * side.spread**2 for side in several)
+    widening = float(np.sqrt(1 / a.seeds + 1 / b.seeds))
+    if not singles:
+        return Difference(a.mean - b.mean, t_quantile(degrees) * float(np.sqrt(squares / degrees)) * widening)
+    # A few seeds on the other side add to what the floor says of their spread, and do not replace it: alone,
+    # two seeds that happen to lie apart would make everything noise, and two that do not, nothing.
+    of_floor = floor / (t_quantile(FLOOR_DEGREES) * np.sqrt(2))
+    degrees += FLOOR_DEGREES
+    spread = float(np.sqrt((squares + FLOOR_DEGREES * of_floor**2) / degrees))
+    wandering = float(np.hypot.reduce([side.noise for side in singles]))
+    return Difference(a.mean - b.mean, max(floor, t_quantile(degrees) * spread * widening, wandering))
 
 
 def group_runs(runs: list[Run]) -> list[Group]:

@@ -33,6 +33,7 @@ STEPS = "train/steps"
 STEPS_PER_SAMPLE = "train/steps_per_sample"
 GRADIENT_SHARE = "grad/encoder_share"
 COLLAPSE_RATIO = "train/encoder_collapse_ratio"
+RELATIVE_VAR = "train/encoder_relative_var"  # 0 where the context is the same for everything
 
 METRICS = (
     Metric("train/accuracy", "token accuracy", "Learning", "high"),
@@ -51,12 +52,25 @@ METRICS = (
     Metric(STEPS_PER_SAMPLE, "ACT steps that a sample takes", "Halting"),
     Metric(STEPS, "ACT steps, mean over rows", "Halting"),
     Metric("train/q_halt_loss", "Q-head loss", "Halting", "low", log_scale=True),
-    Metric(COLLAPSE_RATIO, "collapse ratio (≥ 1: tasks not told apart)", "Encoder", "low", log_scale=True),
+    Metric(RELATIVE_VAR, "context variance / mean square (0: constant)", "Encoder", log_scale=True),
+    Metric(
+        COLLAPSE_RATIO,
+        "collapse ratio (1: tasks not told apart; void without augmentation)",
+        "Encoder",
+        "low",
+        log_scale=True,
+    ),
     Metric(GRADIENT_SHARE, "encoder's share of the squared gradient", "Encoder"),
     Metric("grad/encoder_norm", "encoder gradient norm", "Encoder", log_scale=True),
     Metric("train/encoder_cross_sample_var", "context variance across tasks", "Encoder", log_scale=True),
     Metric("train/encoder_norm", "context norm", "Encoder"),
     Metric("train/encoder_grad_rows", "share of rows that train the encoder", "Encoder"),
+    Metric(
+        "train/posterior_mean_var",
+        "variance of the posterior's mean (0: the latent says nothing)",
+        "Encoder",
+        log_scale=True,
+    ),
     Metric("train/posterior_std", "posterior standard deviation", "Encoder"),
     Metric("grad/total_norm", "gradient norm", "Speed and stability", log_scale=True),
     Metric("perf/samples_per_s", "samples per second", "Speed and stability", "high"),

@@ -9,20 +9,21 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from trm_jax.comparison.alignment import is_equal
 from trm_jax.comparison.curves import Chart, axis_of_cells, guides, style
 from trm_jax.comparison.groups import Group
-from trm_jax.comparison.metrics import AXES, COLLAPSE_RATIO, STEPS, STEPS_PER_SAMPLE, TOPICS, Metric
+from trm_jax.comparison.metrics import AXES, RELATIVE_VAR, STEPS, STEPS_PER_SAMPLE, TOPICS, Metric
 from trm_jax.comparison.verdict import Verdict
 from trm_jax.comparison.wording import number, seeds
 
-PREFERRED_AXES = ("epochs", "samples", "updates", "hours")  # the first that all groups have is drawn
+PREFERRED_AXES = ("epochs", "updates", "samples", "hours")
 OVERVIEW_TAGS = (
     "train/accuracy",
     "train/exact_accuracy",
     "eval/pass@2",
     "train/q_halt_accuracy",
     STEPS_PER_SAMPLE,
-    COLLAPSE_RATIO,
+    RELATIVE_VAR,
     STEPS,
 )
 OVERVIEW_CHARTS = 6  # the first so many of these that were logged
@@ -30,8 +31,8 @@ COLUMNS = 3
 INK, PALE = "#333333", "#dddddd"
 
 
-def save_pngs(folder: Path, groups: list[Group], charts: list[Chart], verdict: Verdict) -> None:
-    """Draws overview.png, and one picture for each topic, into `folder`."""
+def save_pngs(folder: Path, groups: list[Group], charts: list[Chart], verdict: Verdict, axis: str) -> None:
+    """Draws overview.png, and one picture for each topic, over `axis` into `folder`."""
     by_tag = {chart.metric.tag: chart for chart in charts}
     overview = [by_tag[tag] for tag in OVERVIEW_TAGS if tag in by_tag][:OVERVIEW_CHARTS] or charts
     pages = [("overview", verdict.headline, textwrap.fill(verdict.why, 150), overview)]
@@ -40,15 +41,16 @@ def save_pngs(folder: Path, groups: list[Group], charts: list[Chart], verdict: V
         if chosen:
             pages.append((topic.lower().replace(" ", "_").replace("-", "_"), topic, "", chosen))
     for name, title, why, chosen in pages:
-        _figure(groups, chosen, title, why).savefig(folder / f"{name}.png", dpi=110)
+        _figure(groups, chosen, title, why, axis).savefig(folder / f"{name}.png", dpi=110)
 
 
-def drawn_axis(groups: list[Group]) -> str:
-    """The axis of the pictures: one that all groups have, if there is any."""
-    return next((axis for axis in PREFERRED_AXES if all(group.has_axis(axis) for group in groups)), "hours")
+def usual_axis(groups: list[Group]) -> str:
+    """The first axis that all groups have and are equally long on, or else the first that all have."""
+    shared = [axis for axis in PREFERRED_AXES if all(group.has_axis(axis) for group in groups)]
+    return next((axis for axis in shared if is_equal(axis, *groups)), (shared or ["hours"])[0])
 
 
-def _figure(groups: list[Group], charts: list[Chart], title: str, why: str) -> Figure:
+def _figure(groups: list[Group], charts: list[Chart], title: str, why: str, axis: str) -> Figure:
     columns = min(COLUMNS, len(charts))
     row_count = -(-len(charts) // columns)
     figure = Figure(
@@ -57,7 +59,6 @@ def _figure(groups: list[Group], charts: list[Chart], title: str, why: str) -> F
     room = "\n" * len(why.splitlines())
     figure.suptitle(title + room, x=0.01, ha="left", fontsize=15, fontweight="bold", color=INK)
     figure.text(0.01, 1 - 0.36 / figure.get_figheight(), why, ha="left", va="top", fontsize=11, color=INK)
-    axis = drawn_axis(groups)
     grid = figure.subplots(row_count, columns, squeeze=False).ravel()
     for axes, chart in zip(grid, charts, strict=False):
         _draw(axes, groups, chart, axis)

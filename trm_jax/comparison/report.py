@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.comparison import contests, criteria
+from trm_jax.comparison import contests, halting
 from trm_jax.comparison.contests import EQUAL, ONLINE, ORIGINAL, UNDECIDED, Contest
-from trm_jax.comparison.criteria import Outcome, Validation
+from trm_jax.comparison.criteria import Outcome
 from trm_jax.comparison.curves import COLOURS, Chart, axis_of_cells, guides, style
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.metrics import AXES, LEVELS
-from trm_jax.comparison.plots import drawn_axis
 from trm_jax.comparison.runs import MIN_PROGRESS
-from trm_jax.comparison.speed import SPEED_MARGIN
+from trm_jax.comparison.speed import ONE_SEED_SPEED_FLOOR, SPEED_MARGIN
 from trm_jax.comparison.table import Row, values
+from trm_jax.comparison.validations import Validation
 from trm_jax.comparison.verdict import STANDINGS, Verdict
 from trm_jax.comparison.wording import number, percent, seeds
 
@@ -38,11 +38,13 @@ def write_summary(path: Path, groups: list[Group], verdict: Verdict, window_step
             "accuracy_margin": contests.ACCURACY_MARGIN,
             "one_seed_floor": contests.ONE_SEED_FLOOR,
             "speed_margin": round(1 - float(np.exp(-SPEED_MARGIN)), 4),
+            "one_seed_speed_ratio": round(float(np.exp(ONE_SEED_SPEED_FLOOR)), 4),
             "min_progress": MIN_PROGRESS,
-            "q_halt_accuracy": criteria.Q_HALT_ACCURACY,
-            "min_steps": criteria.MIN_STEPS,
-            "max_steps_share": criteria.MAX_STEPS_SHARE,
-            "steps_movement": criteria.STEPS_MOVEMENT,
+            "q_halt_accuracy": halting.Q_HALT_ACCURACY,
+            "min_steps_share": halting.MIN_STEPS_SHARE,
+            "max_steps_share": halting.MAX_STEPS_SHARE,
+            "right_at_once": halting.RIGHT_AT_ONCE,
+            "steps_movement": halting.STEPS_MOVEMENT,
             "levels": list(LEVELS),
         },
         "smoothing_window_batches": window_steps,
@@ -54,9 +56,9 @@ def write_summary(path: Path, groups: list[Group], verdict: Verdict, window_step
 
 
 def write_page(
-    path: Path, groups: list[Group], verdict: Verdict, rows: list[Row], charts: list[Chart]
+    path: Path, groups: list[Group], verdict: Verdict, rows: list[Row], charts: list[Chart], axis: str
 ) -> None:
-    """Writes report.html."""
+    """Writes report.html, whose curves first stand over `axis`."""
     parts = {
         "headline": escape(verdict.headline),
         "answer": verdict.answer,
@@ -72,7 +74,7 @@ def write_page(
         "runs": _runs(groups),
         "style": _asset("page.css"),
         "script": _asset("page.js"),
-        "data": _data(groups, charts),
+        "data": _data(groups, charts, axis),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match.group(1)], _asset("page.html"))
     path.write_text(page, encoding="utf-8")
@@ -154,8 +156,9 @@ def _runs(groups: list[Group]) -> str:
     for group in groups:
         for run in group.runs:
             missing = [f"{AXES[axis]} not known: {why}" for axis, why in run.missing_axes.items()]
-            remarks = "<br>".join(escape(note) for note in [*missing, *run.notes]) or "–"
-            done = "" if run.progress is None else f", {percent(run.progress)} of its configured training"
+            shortfall = [run.shortfall] if run.shortfall else []
+            remarks = "<br>".join(escape(note) for note in [*missing, *shortfall, *run.notes]) or "–"
+            done = "" if run.progress is None else f", {percent(run.progress)} of its configured epochs"
             length = f"{number(run.last_step)} batches{done}"
             rows.append([escape(group.label), escape(str(run.path)), length, remarks])
     return _html_table(["Run", "Folder", "Length", "Remarks"], rows)
@@ -174,10 +177,10 @@ def _html_table(head: list[str], rows: list[list[str]], css_class: str = "") -> 
     return f'<div class="scroll">{table}</div>'
 
 
-def _data(groups: list[Group], charts: list[Chart]) -> str:
+def _data(groups: list[Group], charts: list[Chart], axis: str) -> str:
     """What page.js draws; `</` is kept out of it, since it would end the script element."""
     data: dict[str, Any] = {
-        "axis": drawn_axis(groups),
+        "axis": axis,
         "axes": AXES,
         "groups": [
             {

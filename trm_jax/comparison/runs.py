@@ -1,20 +1,22 @@
 """A training run: its series, its configuration, and the axes along which it can be laid over other runs."""
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from trm_jax.comparison.axes import Axis, axes_of
+from trm_jax.comparison.configuration import load_config
 from trm_jax.comparison.events import Events, RunError, read_events
 from trm_jax.comparison.metrics import BY_TAG, SAMPLES, STEPS, STEPS_PER_SAMPLE, derived, steps_per_sample
 from trm_jax.comparison.series import Series
+from trm_jax.comparison.wording import percent
 
-CONFIG_FILE = "config.json"
-CONFIG_TEXT = "config"  # tag of the text that holds the configuration
-MIN_PROGRESS = 0.9  # share of its configured training that a run must have done to have final values
+FAILED_TEXT = "failed"  # tag of the text in which a run says that it stopped on a value that is not finite
+MIN_PROGRESS = 0.9  # share of its configured epochs that a run must have done to have final values
 MODES = ("original", "online")
+MODES_BY_NAME = {"o": "original", "r": "original", "l": "online"}  # E runs come in both
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +24,13 @@ class Run:
     path: Path
     label: str
     mode: str  # "original" or "online"
-    mode_is_inferred: bool  # from the tags, for want of a configuration
+    mode_is_inferred: bool  # from its name or its tags, for want of a configuration
     config: Mapping[str, Any]  # empty where it is not known
     series: dict[str, Series]
     axes: dict[str, Axis]  # a subset of metrics.AXES
     missing_axes: dict[str, str]  # the rest of them: why
-    progress: float | None = None  # share of the configured training that is done; None where it is not known
+    progress: float | None = None  # share of the configured epochs that is done; None where it is not known
+    failure: str = ""  # the error on which the run stopped, where it has not gone on since
     notes: tuple[str, ...] = ()
 
     def setting(self, name: str) -> Any:
@@ -49,11 +52,21 @@ class Run:
     @property
     def diverged(self) -> bool:
         tags = ("train/loss", "train/lm_loss", "train/accuracy")
-        return any(self.series[tag].diverged() for tag in tags if tag in self.series)
+        return bool(self.failure) or any(self.series[tag].diverged() for tag in tags if tag in self.series)
 
     @property
     def is_unfinished(self) -> bool:
         return self.progress is not None and self.progress < MIN_PROGRESS
+
+    @property
+    def shortfall(self) -> str:
+        """What an unfinished run has done instead of all its epochs; '' for a finished one."""
+        if self.progress is None or not self.is_unfinished:
+            return ""
+        limit, spacing = self.setting("train.max_steps"), self.setting("train.log_every_steps") or 1
+        if limit and self.last_step + spacing > limit:
+            return f"was stopped by train.max_steps at {percent(self.progress)} of its epochs"
+        return f"is at {percent(self.progress)} of its epochs"
 
     def until(self, step: float) -> "Run":
         """The run as it was when `step` batches were done."""
@@ -80,14 +93,17 @@ def load_run(path: Path, label: str) -> Run:
         for tag in known
         if len(events.series[tag].bad_steps)
     ]
-    config = _load_config(path, events, notes)
+    config = load_config(path, events, notes)
     if SAMPLES in events.series:
         events.series[SAMPLES] = events.series[SAMPLES].as_counter()
     mode = config.get("mode", {}).get("name")
     if mode not in (None, *MODES):
         raise RunError(f"{path}: its configuration says mode.name={mode!r}; known are {', '.join(MODES)}")
-    inferred = "original" if STEPS in events.series else "online"
+    inferred = _mode_of_name(label) or _mode_of_name(path.name) or _mode_of_tags(events)
     axes, missing = axes_of(events, config, mode or inferred)
+    failure = _failure(events)
+    if failure:
+        notes.append(f"stopped with: {failure}")
     run = Run(
         path=path,
         label=label,
@@ -97,9 +113,32 @@ def load_run(path: Path, label: str) -> Run:
         series=derived(events.series),
         axes=axes,
         missing_axes=missing,
+        failure=failure,
         notes=tuple(notes),
     )
     return replace(run, series=run.series | _steps_per_sample(run), progress=_progress(run))
+
+
+def _mode_of_name(name: str) -> str | None:
+    """The mode of a run that is called as the plan calls them: `o2`, `L1_run`."""
+    match = re.match(r"([orl])\d(?!\d)", name.lower())
+    return MODES_BY_NAME[match.group(1)] if match else None
+
+
+def _mode_of_tags(events: Events) -> str:
+    return "original" if STEPS in events.series else "online"
+
+
+def _failure(events: Events) -> str:
+    """The first line of the error that a run stopped on, unless it has gone on past that step since."""
+    text = events.texts.get(FAILED_TEXT)
+    if text is None:
+        return ""
+    later = (
+        ((series.steps > text.step) & (series.wall_s > text.wall_s)).any() for series in events.series.values()
+    )
+    lines = [line for line in text.content.strip("`\n ").splitlines() if line.strip()]
+    return "" if any(later) else (lines or ["a value that is not finite"])[0].strip()
 
 
 def _steps_per_sample(run: Run) -> dict[str, Series]:
@@ -112,27 +151,6 @@ def _steps_per_sample(run: Run) -> dict[str, Series]:
 
 
 def _progress(run: Run) -> float | None:
-    """Share of the configured training, which ends with its epochs or at `max_steps` if that is sooner."""
-    shares = []
-    if run.setting("train.max_steps"):
-        shares.append(run.last_step / run.setting("train.max_steps"))
-    if run.setting("train.epochs") and "epochs" in run.axes:
-        shares.append(run.end["epochs"] / run.setting("train.epochs"))
-    return max(shares, default=None)
-
-
-def _load_config(path: Path, events: Events, notes: list[str]) -> dict[str, Any]:
-    """The configuration beside the events or, in a folder without it, inside them; {} for none."""
-    file = path / CONFIG_FILE
-    if file.is_file():
-        text, source = file.read_text(encoding="utf-8"), CONFIG_FILE
-    elif CONFIG_TEXT in events.texts:
-        text, source = events.texts[CONFIG_TEXT], f"text tag {CONFIG_TEXT!r}"
-    else:
-        return {}
-    try:
-        # TensorBoard shows texts as Markdown, so that the JSON may stand in a code block.
-        return json.loads(text[text.find("{") : text.rfind("}") + 1])
-    except json.JSONDecodeError as error:
-        notes.append(f"{source}: not the JSON of a configuration ({error}); the run is read as having none")
-        return {}
+    """Share of the configured epochs; a run that `max_steps` stops sooner has not done them."""
+    epochs = run.setting("train.epochs")
+    return run.end["epochs"] / epochs if epochs and "epochs" in run.axes else None

@@ -24,7 +24,8 @@ from trm_jax.comparison.wording import listed, number, percent
 
 AXIS = "epochs"
 SPEED_MARGIN = float(np.log(1 / 0.9))  # a tenth fewer epochs is faster
-ONE_SEED_SPEED_FLOOR = float(np.log(1.05))  # one seed against one seed is never known better than this
+ONE_SEED_SPEED_FLOOR = float(np.log(1.5))  # where a side has one seed, a ratio is never known better than this
+CROSSING_BAND = 0.01  # accuracy: a curve crosses a level between this much below and this much above it
 LEADERS = {  # of the standing of the original mode's time to the online one's: less is better
     Standing.ABOVE: ONLINE,
     Standing.BELOW: ORIGINAL,
@@ -82,21 +83,21 @@ def _gap(pair: Pair, level: float) -> Difference | None:
             estimate(np.log(online), _log_time_spread(pair.online, level, pair.window_steps)),
             ONE_SEED_SPEED_FLOOR,
         )
+    has_one_seed = min(group.seeds for group in pair.groups) == 1
+    band, noise = (ONE_SEED_FLOOR, ONE_SEED_SPEED_FLOOR) if has_one_seed else (CROSSING_BAND, 0.0)
     if np.isfinite(original).all():
-        lead = -_head_start(original, pair.online, level, pair.window_steps)
+        lead = -_head_start(original, pair.online, level - band, pair.window_steps)
     else:
-        lead = _head_start(online, pair.original, level, pair.window_steps)
-    return Difference(lead, 0.0) if lead else None
+        lead = _head_start(online, pair.original, level - band, pair.window_steps)
+    return Difference(lead, noise) if lead else None
 
 
-def _head_start(times: np.ndarray, slower: Group, level: float, window_steps: float) -> float:
-    """By how much the faster mode, there at `times`, leads one that stays clearly below `level` to its end.
+def _head_start(times: np.ndarray, slower: Group, below: float, window_steps: float) -> float:
+    """By how much the faster mode, there at `times`, leads one that stays under `below` to its end.
 
     That is at least log(end of the slower / last time of the faster); 0 where this is too little to tell.
     """
-    if not np.isfinite(times).all():
-        return 0.0
-    if np.isfinite(slower.reach(level - ONE_SEED_FLOOR, AXIS, window_steps)).any():
+    if not np.isfinite(times).all() or np.isfinite(slower.reach(below, AXIS, window_steps)).any():
         return 0.0
     lead = float(np.log(min(run.end[AXIS] for run in slower.runs) / times.max()))
     return lead if lead > SPEED_MARGIN else 0.0
@@ -109,14 +110,14 @@ def _starts_above(group: Group, level: float, window_steps: float) -> bool:
 def _log_time_spread(group: Group, level: float, window_steps: float) -> float:
     """How uncertain the time of a group's first seed is.
 
-    A quarter of the log of the span in which its curve crosses the band level ± ONE_SEED_FLOOR: a standard
+    A quarter of the log of the span in which its curve crosses the band level ± CROSSING_BAND: a standard
     deviation, if that span is taken for an interval of two to either side. A span is never shorter than what
     lies between two points, and reaches back no further than to half the time itself.
     """
     run = group.runs[0]
     curve = run.series["train/accuracy"].smoothed(window_steps)
-    step, early = curve.first_reaches(level), curve.first_reaches(level - ONE_SEED_FLOOR)
-    late = min(curve.first_reaches(level + ONE_SEED_FLOOR), run.last_step)
+    step, early = curve.first_reaches(level), curve.first_reaches(level - CROSSING_BAND)
+    late = min(curve.first_reaches(level + CROSSING_BAND), run.last_step)
     half = curve.spacing_steps / 2
     time, low, high = run.axes[AXIS](np.array([step, min(early, step - half), max(late, step + half)]))
     return float(np.log(high / max(low, time / 2)) / 4)

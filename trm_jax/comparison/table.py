@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.comparison.criteria import movement, tenths
 from trm_jax.comparison.groups import Estimate, Group, estimate
+from trm_jax.comparison.halting import movement, tenths
 from trm_jax.comparison.metrics import (
     AXES,
     COLLAPSE_RATIO,
     GRADIENT_SHARE,
     LEVELS,
     METRICS,
+    RELATIVE_VAR,
     STEPS,
     STEPS_PER_SAMPLE,
 )
@@ -32,6 +33,7 @@ KEY_TAGS = (
     "train/q_halt_accuracy",
     STEPS_PER_SAMPLE,
     STEPS,
+    RELATIVE_VAR,
     COLLAPSE_RATIO,
     GRADIENT_SHARE,
     "perf/samples_per_s",

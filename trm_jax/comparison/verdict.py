@@ -5,7 +5,8 @@ The two baselines of the plan decide; every other group is set beside them.
 
 from dataclasses import dataclass
 
-from trm_jax.comparison.caveats import caveats
+from trm_jax.comparison.alignment import align
+from trm_jax.comparison.caveats import caveats, caveats_of_pair, stand_ins
 from trm_jax.comparison.contests import (
     ACCURACY_MARGIN,
     EQUAL,
@@ -19,11 +20,11 @@ from trm_jax.comparison.contests import (
     held_out,
     obstacle,
 )
-from trm_jax.comparison.criteria import Validation, validate_online, validate_original
-from trm_jax.comparison.groups import Group, Standing, at_equal_epochs, difference, smoothing_window
+from trm_jax.comparison.groups import Group, Standing, difference, smoothing_window
 from trm_jax.comparison.plan import TIE, NextStep, next_step
-from trm_jax.comparison.presets import baseline, series_of
+from trm_jax.comparison.presets import BASELINES, baseline, series_of
 from trm_jax.comparison.speed import speed
+from trm_jax.comparison.validations import Validation, validate_online, validate_original
 from trm_jax.comparison.wording import listed
 
 HEADLINES = {
@@ -68,32 +69,32 @@ def judge(groups: list[Group]) -> Verdict:
     if original is None or online is None:
         return _one_sided(groups)
     pair = Pair(original, online, smoothing_window(groups))
-    even = pair.at_equal_epochs()
+    even = pair.aligned()
     contests = accuracy, fast, unseen = final_accuracy(even), speed(pair), held_out(even)
     answer, why = conclude(pair, accuracy, fast, unseen)
     re_encoding = [group for group in groups if series_of(group) == "R" and group is not original]
-    asides = _asides([group for group in groups if group not in pair.groups], pair)
+    asides = _asides([group for group in groups if group not in pair.groups], *pair.groups)
     return Verdict(
         answer=answer,
-        headline=HEADLINES[answer],
+        headline=_headline(answer, pair),
         why=why + _re_encoding_words(answer, re_encoding, pair, asides),
         contests=contests,
         validations=(
             validate_original(original, accuracy),
             *(
-                validate_original(r, final_accuracy(Pair(r, online, pair.window_steps).at_equal_epochs()))
+                validate_original(r, final_accuracy(Pair(r, online, pair.window_steps).aligned()))
                 for r in re_encoding
             ),
             validate_online(online, accuracy, fast, unseen),
         ),
         asides=tuple(asides),
-        caveats=tuple(caveats(even, groups)),
+        caveats=tuple(caveats_of_pair(even, groups)),
         next_step=next_step(answer, groups),
     )
 
 
 def _one_sided(groups: list[Group]) -> Verdict:
-    """Runs of one mode only: the question stays open, but whether the original dynamics halt can be seen."""
+    """Runs of one mode only: the question stays open, but not how they compare, and whether they halt."""
     validations: tuple[Validation, ...] = ()
     present = baseline(groups, groups[0].mode) or groups[0]
     if present.mode == ORIGINAL:
@@ -105,10 +106,20 @@ def _one_sided(groups: list[Group]) -> Verdict:
         why=f"Only runs of the {present.mode} mode are here, and the question is about both.",
         contests=(),
         validations=validations,
-        asides=(),
-        caveats=(),
+        asides=tuple(_asides([group for group in groups if group is not present], present)),
+        caveats=tuple(caveats(groups)),
         next_step=next_step(UNDECIDED, groups),
     )
+
+
+def _headline(answer: str, pair: Pair) -> str:
+    """The answer, with what makes it provisional: single seeds, and runs that stand for O1 or L1."""
+    single = [group.label for group in pair.groups if group.seeds == 1]
+    doubts = [f"{group.label} stands for {BASELINES[group.mode].upper()}" for group in stand_ins(pair)]
+    if single:
+        doubts.insert(0, "one seed each" if len(single) == 2 else f"one seed of {single[0]}")
+    is_open = answer == UNDECIDED or not doubts
+    return HEADLINES[answer] + ("" if is_open else f" (provisional: {', '.join(doubts)})")
 
 
 def conclude(pair: Pair, accuracy: Contest, fast: Contest, unseen: Contest) -> tuple[str, str]:
@@ -138,21 +149,21 @@ def conclude(pair: Pair, accuracy: Contest, fast: Contest, unseen: Contest) -> t
     return UNDECIDED, f"Final train accuracy is the same within its margin; speed cannot tell: {fast.reason}."
 
 
-def _asides(groups: list[Group], pair: Pair) -> list[Aside]:
-    """Every other group against both baselines, at equal epochs."""
-    asides = []
-    for group in groups:
-        for base in pair.groups:
-            sides, _ = at_equal_epochs(group, base)
-            problem = obstacle("train/accuracy", *sides)
-            if problem:
-                asides.append(Aside(group.label, base.label, Standing.UNDECIDED, problem))
-                continue
-            ours, theirs = (side.final("train/accuracy") for side in sides)
-            gap = difference(ours, theirs, ONE_SEED_FLOOR)
-            evidence = f"difference {gap.value:+.3f}, noise ± {gap.noise:.3f}"
-            asides.append(Aside(group.label, base.label, gap.standing(ACCURACY_MARGIN), evidence))
-    return asides
+def _asides(groups: list[Group], *bases: Group) -> list[Aside]:
+    """Every one of `groups` against every base."""
+    return [_aside(group, base) for group in groups for base in bases]
+
+
+def _aside(group: Group, base: Group) -> Aside:
+    tag = "train/accuracy"
+    sides, alignment = align(group, base)
+    problem = obstacle(tag, *sides) or alignment.reason
+    if problem:
+        return Aside(group.label, base.label, Standing.UNDECIDED, problem)
+    ours, theirs = (side.final(tag) for side in sides)
+    gap = difference(ours, theirs, ONE_SEED_FLOOR)
+    evidence = f"difference {gap.value:+.3f}, noise ± {gap.noise:.3f}, {alignment}"
+    return Aside(group.label, base.label, gap.standing(ACCURACY_MARGIN), evidence)
 
 
 def _re_encoding_words(answer: str, re_encoding: list[Group], pair: Pair, asides: list[Aside]) -> str:
