@@ -1,5 +1,7 @@
 """What is known of a run: how far it came, whether it failed, and its mode without a configuration."""
 
+import sys
+
 import pytest
 from tensorboardX import SummaryWriter
 
@@ -7,6 +9,7 @@ from tests.comparison.fabricate import START_S, level, online_scalars, original_
 from tests.comparison.judging import until, verdict_of, write_pair
 from trm_jax import compare
 from trm_jax.comparison.contests import ONLINE, ORIGINAL, UNDECIDED
+from trm_jax.comparison.groups import group_runs
 from trm_jax.comparison.runs import load_run
 
 ERROR = "training stopped at step 1250: the loss is not finite"
@@ -75,3 +78,58 @@ def test_runs_without_a_configuration(tmp_path):
 def test_the_name_tells_the_mode_before_the_tags_do(tmp_path, folder, label, mode):
     run = load_run(write_run(tmp_path / folder, {"train/steps": level(4.0)}), label)
     assert (run.mode, run.mode_is_inferred) == (mode, True)
+
+
+TORCH_CONFIG = """
+arch: {num_act_steps: 4, halt_max_steps: 16, halt_exploration_prob: 0.5, encoder_type: standard, name: etrm}
+global_batch_size: 256
+max_train_groups: 32
+epochs: 20000
+lr_min_ratio: 1.0
+lr: 1e-4
+"""
+
+
+def write_torch_run(folder, scalars, **changes):
+    write_run(folder, scalars)
+    lines = [f"{name}: {value}" for name, value in ({"run_name": folder.name, "seed": 0} | changes).items()]
+    (folder / "all_config.yaml").write_text(TORCH_CONFIG + "\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def test_the_configuration_of_pytorch_runs(tmp_path):
+    pytest.importorskip("yaml")
+    original = write_torch_run(tmp_path / "O1_original_baseline", original_scalars(0.95, 0.15))
+    online = write_torch_run(tmp_path / "L1_online_4steps", online_scalars(0.80, 0.3))
+    runs = compare.load_runs([str(original), str(online)], [])
+    assert [run.mode for run in runs] == [ORIGINAL, ONLINE]
+    assert all(set(run.axes) == {"updates", "samples", "epochs", "hours"} for run in runs)
+    assert [run.progress for run in runs] == pytest.approx([1, 1])
+    verdict = verdict_of(original, online)
+    assert verdict.headline == "The original dynamics train better (provisional: one seed each)"
+
+
+def test_pytorch_runs_that_differ_in_more_than_the_seed_are_no_seeds_of_one(tmp_path):
+    pytest.importorskip("yaml")
+    runs = [
+        write_torch_run(tmp_path / name, original_scalars(seed=seed), seed=seed, puzzle_emb_lr=rate)
+        for name, seed, rate in (("o1_seed0", 0, 0.01), ("o1_seed1", 1, 0.01), ("o1_seed2", 2, 0.02))
+    ]
+    groups = group_runs(compare.load_runs([str(run) for run in runs], []))
+    assert [group.seeds for group in groups] == [2, 1]
+
+
+def test_without_pyyaml_the_configuration_of_pytorch_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    run = load_run(write_torch_run(tmp_path / "o1", original_scalars()), "o1")
+    assert not run.config
+    assert "pyyaml" in run.notes[0]
+
+
+def test_a_configuration_of_pytorch_that_cannot_be_read_is_noted(tmp_path):
+    pytest.importorskip("yaml")
+    write_run(tmp_path, original_scalars())
+    for text in ("{broken", "a text"):
+        (tmp_path / "all_config.yaml").write_text(text, encoding="utf-8")
+        run = load_run(tmp_path, "o1")
+        assert not run.config and "all_config.yaml" in run.notes[0] and "\n" not in run.notes[0]

@@ -1,7 +1,7 @@
 """What a run can be laid over other runs by: optimiser updates, samples seen, epochs, wall-clock hours.
 
-An axis that cannot be computed is missing with a reason, never guessed: a PyTorch run carries no
-configuration, so that its batch size and its number of groups are not known.
+An axis that cannot be computed is missing with a reason, never guessed: of a PyTorch run without its
+all_config.yaml, batch size and number of groups are not known.
 """
 
 from collections.abc import Mapping

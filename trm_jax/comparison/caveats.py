@@ -112,8 +112,8 @@ def _inferred_modes(groups: list[Group]) -> str:
     if not inferred:
         return ""
     return (
-        f"{listed(inferred)}: no configuration, so that the name, or whether train/steps is logged, has to "
-        "tell the mode."
+        f"{listed(inferred)}: no configuration that names a mode, so that the name of the run, or whether "
+        "train/steps is logged, has to tell it."
     )
 
 
@@ -132,14 +132,14 @@ def _scale(group: Group) -> str:
 
 
 def _unexpected_differences(a: Group, b: Group) -> str:
-    """Settings of the two baselines that differ though the comparison wants them equal."""
+    """Settings known of both baselines that differ though the comparison wants them equal."""
     flat_a, flat_b = (_flat(group.runs[0].config) for group in (a, b))
     if not flat_a or not flat_b:
         return ""
     apart = [
-        f"{name} ({flat_a.get(name)} / {flat_b.get(name)})"
-        for name in sorted(flat_a.keys() | flat_b.keys())
-        if flat_a.get(name) != flat_b.get(name) and not name.startswith(EXPECTED_DIFFERENCES)
+        f"{name} ({flat_a[name]} / {flat_b[name]})"
+        for name in sorted(flat_a.keys() & flat_b.keys())
+        if flat_a[name] != flat_b[name] and not name.startswith(EXPECTED_DIFFERENCES)
     ]
     return f"{a.label} and {b.label} differ also in {listed(apart)}." if apart else ""
 

@@ -204,7 +204,7 @@ def _key(run: Run) -> str | None:
     if not run.config:
         return None
     train = {field: value for field, value in run.config.get("train", {}).items() if field != "seed"}
-    return json.dumps({**run.config, "train": train}, sort_keys=True)
+    return json.dumps({**run.config, "train": train}, sort_keys=True, default=str)
 
 
 def _shared_label(labels: list[str]) -> str:

@@ -96,19 +96,21 @@ def load_run(path: Path, label: str) -> Run:
     config = load_config(path, events, notes)
     if SAMPLES in events.series:
         events.series[SAMPLES] = events.series[SAMPLES].as_counter()
-    mode = config.get("mode", {}).get("name")
-    if mode not in (None, *MODES):
-        raise RunError(f"{path}: its configuration says mode.name={mode!r}; known are {', '.join(MODES)}")
-    inferred = _mode_of_name(label) or _mode_of_name(path.name) or _mode_of_tags(events)
-    axes, missing = axes_of(events, config, mode or inferred)
+    recorded = config.get("mode", {}).get("name")
+    if recorded not in (None, *MODES):
+        raise RunError(f"{path}: its configuration says mode.name={recorded!r}; known are {', '.join(MODES)}")
+    mode = recorded or _mode_of_name(label) or _mode_of_name(path.name) or _mode_of_tags(events)
+    if config:
+        config["mode"] = config.get("mode", {}) | {"name": mode}
+    axes, missing = axes_of(events, config, mode)
     failure = _failure(events)
     if failure:
         notes.append(f"stopped with: {failure}")
     run = Run(
         path=path,
         label=label,
-        mode=mode or inferred,
-        mode_is_inferred=mode is None,
+        mode=mode,
+        mode_is_inferred=recorded is None,
         config=config,
         series=derived(events.series),
         axes=axes,
