@@ -13,7 +13,8 @@ from tests import conftest, parity
 def test_a_folder_that_is_named_must_hold_cases(tmp_path):
     environment = os.environ | {"TRM_PARITY_DIR": str(tmp_path / "mistyped")}
     result = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                             "tests/test_parity_kinds.py"], env=environment, capture_output=True, text=True, check=False)
+                             "tests/test_parity_kinds.py"], env=environment, capture_output=True, text=True,
+                            check=False)
     assert result.returncode == 1
     assert f"there is none in {tmp_path / 'mistyped'}: set TRM_PARITY_DIR" in result.stdout + result.stderr
 
