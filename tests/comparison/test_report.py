@@ -20,9 +20,11 @@ from tests.comparison.judging import until, write_pair, write_seeds
 from trm_jax import compare
 from trm_jax.comparison import table
 from trm_jax.comparison.contests import UNDECIDED
+from trm_jax.comparison.curves import charts
 from trm_jax.comparison.events import RunError
 from trm_jax.comparison.groups import group_runs, smoothing_window
-from trm_jax.comparison.plots import usual_axis
+from trm_jax.comparison.metrics import COLLAPSE_RATIO, RELATIVE_VAR
+from trm_jax.comparison.plots import overview, usual_axis
 from trm_jax.comparison.verdict import judge
 
 
@@ -79,6 +81,19 @@ def test_table_and_verdict_as_text(tmp_path):
     text = compare.verdict_text(verdict)
     assert verdict.headline in text and verdict.next_step.commands[0] in text
     assert sum(line.startswith(("  pass", "  fail", "  undecided")) for line in text.splitlines()) == 6
+
+
+def test_whether_the_encoder_says_anything_is_in_the_overview(tmp_path):
+    variances = ("relative_var", 0.3), ("collapse_ratio", 0.5)
+    tags = {f"train__encoder_{name}": level(value) for name, value in variances}
+    tags["train__posterior_mean_var"] = level(0.2)
+    run = write_run(tmp_path / "e2", original_scalars(**tags), original_config(encoder__type="hybrid_variational"))
+    groups = group_runs(compare.load_runs([str(run)], []))
+    printed = table.as_text(groups, table.rows(groups, smoothing_window(groups)))
+    assert "context variance / mean square (0: constant)" in printed
+    assert "variance of the posterior's mean (0: the latent says nothing)" in printed
+    drawn = [chart.metric.tag for chart in overview(charts(groups))]
+    assert RELATIVE_VAR in drawn and COLLAPSE_RATIO not in drawn
 
 
 def test_curves_stand_over_an_axis_on_which_the_runs_are_equally_long(tmp_path):

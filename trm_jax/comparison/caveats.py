@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from trm_jax.comparison.alignment import LENGTH_TOLERANCE, Alignment
 from trm_jax.comparison.contests import ONE_SEED_FLOOR, ORIGINAL, Pair
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.metrics import SAMPLES
 from trm_jax.comparison.presets import BASELINES, preset_of
+from trm_jax.comparison.speed import ONE_SEED_SPEED_FLOOR
 from trm_jax.comparison.wording import listed, number, seeds
 
 PLAN_GROUPS, PLAN_EPOCHS = 32, 20_000
@@ -89,14 +92,15 @@ def _few_seeds(pair: Pair) -> str:
     if min(counts) > 1:
         return ""
     words = listed([f"{group.label} has {seeds(group.seeds)}" for group in pair.groups])
+    floors = (
+        f"Noise is taken to be at least {ONE_SEED_FLOOR} in accuracy and a factor of "
+        f"{number(float(np.exp(ONE_SEED_SPEED_FLOOR)))} in time"
+    )
     if max(counts) > 1:
-        return (
-            f"{words}: the spread of the seeds of one is taken for that of the other, and noise is at least "
-            f"{ONE_SEED_FLOOR} in accuracy."
-        )
+        return f"{words}: the spread of the seeds of one is taken for that of the other. {floors}."
     return (
-        f"{words}, and one seed does not show how far seeds lie apart. Noise is what each run shows "
-        f"of itself, and at least {ONE_SEED_FLOOR} in accuracy; another seed may turn a difference around."
+        f"{words}, and one seed does not show how far seeds lie apart. {floors}; another seed may turn a "
+        "difference around."
     )
 
 

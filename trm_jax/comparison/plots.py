@@ -33,15 +33,19 @@ INK, PALE = "#333333", "#dddddd"
 
 def save_pngs(folder: Path, groups: list[Group], charts: list[Chart], verdict: Verdict, axis: str) -> None:
     """Draws overview.png, and one picture for each topic, over `axis` into `folder`."""
-    by_tag = {chart.metric.tag: chart for chart in charts}
-    overview = [by_tag[tag] for tag in OVERVIEW_TAGS if tag in by_tag][:OVERVIEW_CHARTS] or charts
-    pages = [("overview", verdict.headline, textwrap.fill(verdict.why, 150), overview)]
+    pages = [("overview", verdict.headline, textwrap.fill(verdict.why, 150), overview(charts))]
     for topic in TOPICS:
         chosen = [chart for chart in charts if chart.metric.topic == topic]
         if chosen:
             pages.append((topic.lower().replace(" ", "_").replace("-", "_"), topic, "", chosen))
     for name, title, why, chosen in pages:
         _figure(groups, chosen, title, why, axis).savefig(folder / f"{name}.png", dpi=110)
+
+
+def overview(charts: list[Chart]) -> list[Chart]:
+    """The charts that the verdict rests on; all of them where none is there."""
+    by_tag = {chart.metric.tag: chart for chart in charts}
+    return [by_tag[tag] for tag in OVERVIEW_TAGS if tag in by_tag][:OVERVIEW_CHARTS] or charts
 
 
 def usual_axis(groups: list[Group]) -> str:
