@@ -97,7 +97,7 @@ def _arrays(folder: Path, set_name: str, side: int) -> _Set:
 
 def _array(file: Path, dimensions: int) -> np.ndarray:
     try:
-        array = np.load(file, mmap_mode="r")
+        array = np.lib.format.open_memmap(file, mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise TaskError(f"{file}: {getattr(error, 'strerror', None) or 'not a numpy array'}") from None
     if array.ndim != dimensions or not np.issubdtype(array.dtype, np.integer):
@@ -107,7 +107,7 @@ def _array(file: Path, dimensions: int) -> np.ndarray:
 
 def _bounds(indices: np.ndarray, count: int, end: int) -> bool:
     """Whether `indices` cut `end` items into `count` runs of at least one."""
-    if indices.shape != (count + 1,) or indices[0] != 0 or indices[-1] != end:
+    if not len(indices) or indices.shape != (count + 1,) or indices[0] != 0 or indices[-1] != end:
         return False
     return bool(np.all(np.diff(indices) > 0))
 
