@@ -5,6 +5,8 @@
 #   ./launch.sh test [ARGS…]                          run the tests (arguments of pytest)
 #   ./launch.sh suite …                               run several presets and compare them (./launch.sh suite --help)
 #   ./launch.sh python ARGS…                          any other command of the project, e.g. -m trm_jax.evaluate …
+#
+# Everything runs in this folder: a relative path among the arguments starts here, wherever launch.sh is called from.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
