@@ -221,6 +221,7 @@ def main(_: list[str]) -> None:
     file, _, size = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     workdir = Path(_WORKDIR.value or f"runs/{Path(file).stem}{'-' + size if size else ''}")
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file it writes
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the loop nothing is worth saving: Ctrl-C ends it at once
     try:
         start_processes()
         train(_CONFIG.value, workdir)
@@ -229,9 +230,6 @@ def main(_: list[str]) -> None:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the latest checkpoint, where there is one", file=sys.stderr)
-        sys.exit(Interrupted(signal.SIGINT, "").exit_code)
     print(f"done: {workdir}; look at it with: tensorboard --logdir={workdir.parent}")
 
 
