@@ -10,7 +10,7 @@ from absl.testing import flagsaver
 
 from tests.comparison.fabricate import level, original_config, original_scalars, write_run
 from trm_jax import compare
-from trm_jax.comparison.events import RunError
+from trm_jax.comparison.record.events import RunError
 
 
 def test_input_that_cannot_be_compared(tmp_path):

@@ -84,6 +84,13 @@ def test_a_library_has_one_owner(library):
     assert users - {"comparison"} <= OWNERS[library]
 
 
+def test_the_folders_of_the_comparison_point_one_way():
+    order = ("record", "judgement", "presentation")
+    for path in (PACKAGE / "comparison").glob("*/*.py"):
+        used = {name.split(".")[2] for name in imports(path) if name.startswith("trm_jax.comparison.")} & set(order)
+        assert used <= set(order[: order.index(path.parent.name) + 1]), path
+
+
 def test_models_know_no_mesh_and_arc_knows_no_jax():
     for path in (PACKAGE / "models").rglob("*.py"):
         assert not any("mesh" in name.lower() or name.startswith("ml_collections") for name in imports(path)), path

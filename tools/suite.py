@@ -35,10 +35,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, Python looks in tools/ only
 
 from tools.side_by_side import ROOT, SuiteError, run_all
-from trm_jax.comparison.commands import folder_name
-from trm_jax.comparison.events import RunError
-from trm_jax.comparison.presets import BASELINES, NAMES, SIZES, telling
-from trm_jax.comparison.runs import load_run
+from trm_jax.comparison.judgement.commands import folder_name
+from trm_jax.comparison.judgement.presets import BASELINES, NAMES, SIZES, telling
+from trm_jax.comparison.record.events import RunError
+from trm_jax.comparison.record.runs import load_run
 
 CONFIGS = ROOT / "configs"
 LAUNCH = "./launch.sh"  # what the commands of a verdict begin with

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from absl import app, flags
 
-from trm_jax.comparison import plots, report, table
-from trm_jax.comparison.curves import charts as charts_of
-from trm_jax.comparison.events import RunError
-from trm_jax.comparison.groups import group_runs, smoothing_window
-from trm_jax.comparison.metrics import AXES
-from trm_jax.comparison.report import VALIDATED
-from trm_jax.comparison.runs import Run, load_run
-from trm_jax.comparison.verdict import STANDINGS, Verdict, judge
+from trm_jax.comparison.judgement.verdict import STANDINGS, Verdict, judge
+from trm_jax.comparison.presentation import page, plots, table
+from trm_jax.comparison.presentation.curves import charts as charts_of
+from trm_jax.comparison.presentation.page import VALIDATED
+from trm_jax.comparison.record.events import RunError
+from trm_jax.comparison.record.groups import group_runs, smoothing_window
+from trm_jax.comparison.record.metrics import AXES
+from trm_jax.comparison.record.runs import Run, load_run
 
 _OUT = flags.DEFINE_string(
     "out", "report", "Folder for report.html, the PNG pictures and summary.json; made if missing."
@@ -74,8 +74,8 @@ def compare(folders: Sequence[str], out: Path, names: Sequence[str] = (), axis: 
     out.mkdir(parents=True, exist_ok=True)
     charts, axis = charts_of(groups), axis or plots.usual_axis(groups)
     plots.save_pngs(out, groups, charts, verdict, axis)
-    report.write_summary(out / "summary.json", groups, verdict, window_steps)
-    report.write_page(out / "report.html", groups, verdict, rows, charts, axis)
+    page.write_summary(out / "summary.json", groups, verdict, window_steps)
+    page.write_page(out / "report.html", groups, verdict, rows, charts, axis)
     print(f"\nReport: {out / 'report.html'}")
     return verdict
 

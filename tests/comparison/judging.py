@@ -5,9 +5,9 @@ from pathlib import Path
 
 from tests.comparison.fabricate import Scalars, online_config, original_config, write_run
 from trm_jax import compare
-from trm_jax.comparison.criteria import Criterion, Outcome
-from trm_jax.comparison.groups import group_runs
-from trm_jax.comparison.verdict import Verdict, judge
+from trm_jax.comparison.judgement.criteria import Criterion, Outcome
+from trm_jax.comparison.judgement.verdict import Verdict, judge
+from trm_jax.comparison.record.groups import group_runs
 
 
 def verdict_of(*folders: Path) -> Verdict:

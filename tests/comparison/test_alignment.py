@@ -11,8 +11,8 @@ from tests.comparison.fabricate import (
     write_run,
 )
 from tests.comparison.judging import until, verdict_of, write_pair, write_three
-from trm_jax.comparison.contests import ORIGINAL, UNDECIDED
-from trm_jax.comparison.plan import TIE
+from trm_jax.comparison.judgement.contests import ORIGINAL, UNDECIDED
+from trm_jax.comparison.judgement.plan import TIE
 
 
 def test_runs_with_as_many_updates_are_compared_at_their_ends(tmp_path):

@@ -9,8 +9,8 @@ from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_FLOAT, DT_STRING
 from tensorboardX import SummaryWriter
 
 from tests.comparison.fabricate import START_S, level, original_config, record, slope, write_run
-from trm_jax.comparison.events import Text, read_events
-from trm_jax.comparison.runs import load_run
+from trm_jax.comparison.record.events import Text, read_events
+from trm_jax.comparison.record.runs import load_run
 
 
 def test_scalars_and_texts_of_tensorboardx(tmp_path):

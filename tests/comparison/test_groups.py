@@ -6,9 +6,9 @@ import pytest
 from tests.comparison.fabricate import online_config, online_scalars, original_config, original_scalars, write_run
 from tests.comparison.judging import verdict_of, write_seeds
 from trm_jax import compare
-from trm_jax.comparison.contests import ORIGINAL, UNDECIDED
-from trm_jax.comparison.groups import Estimate, Standing, difference, estimate, group_runs
-from trm_jax.comparison.verdict import judge
+from trm_jax.comparison.judgement.contests import ORIGINAL, UNDECIDED
+from trm_jax.comparison.judgement.verdict import judge
+from trm_jax.comparison.record.groups import Estimate, Standing, difference, estimate, group_runs
 
 
 def test_seeds_are_grouped(tmp_path):

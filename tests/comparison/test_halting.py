@@ -14,8 +14,8 @@ from tests.comparison.fabricate import (
     write_run,
 )
 from tests.comparison.judging import criterion, outcomes, verdict_of, write_pair
-from trm_jax.comparison.criteria import Outcome
-from trm_jax.comparison.halting import fewest_steps
+from trm_jax.comparison.judgement.criteria import Outcome
+from trm_jax.comparison.judgement.halting import fewest_steps
 
 
 @pytest.mark.parametrize(("exploration", "max_steps"), [(0.0, 16), (0.5, 16), (0.5, 4), (1.0, 4), (0.7, 1), (1.0, 2)])

@@ -17,12 +17,12 @@ from ml_collections import config_flags
 
 from tests.comparison.fabricate import online_scalars, original_scalars, write_run
 from trm_jax import compare, settings
-from trm_jax.comparison import presets
-from trm_jax.comparison.commands import folder_name
-from trm_jax.comparison.events import RunError
-from trm_jax.comparison.groups import group_runs
-from trm_jax.comparison.plan import NextStep, next_step
-from trm_jax.comparison.presets import NAMES, SIZES, named, preset, preset_of, size_of
+from trm_jax.comparison.judgement import presets
+from trm_jax.comparison.judgement.commands import folder_name
+from trm_jax.comparison.judgement.plan import NextStep, next_step
+from trm_jax.comparison.judgement.presets import NAMES, SIZES, named, preset, preset_of, size_of
+from trm_jax.comparison.record.events import RunError
+from trm_jax.comparison.record.groups import group_runs
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")  # how ml_collections reads a file
 ORIGINAL, ONLINE, TIE, UNDECIDED = "original", "online", "tie", "undecided"
@@ -132,7 +132,7 @@ def test_presets_that_cannot_be_imported_are_one_line(monkeypatch):
 
 def test_presets_are_read_without_jax():
     code = (
-        "import sys\nfrom trm_jax.comparison.presets import size_of\n"
+        "import sys\nfrom trm_jax.comparison.judgement.presets import size_of\n"
         "size_of({})\nassert 'configs.o1' in sys.modules\n"
         "assert not {'jax', 'flax', 'torch'} & set(sys.modules)"
     )

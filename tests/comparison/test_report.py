@@ -18,14 +18,14 @@ from tests.comparison.fabricate import (
 )
 from tests.comparison.judging import until, write_pair, write_seeds
 from trm_jax import compare
-from trm_jax.comparison import table
-from trm_jax.comparison.contests import UNDECIDED
-from trm_jax.comparison.curves import charts
-from trm_jax.comparison.events import RunError
-from trm_jax.comparison.groups import group_runs, smoothing_window
-from trm_jax.comparison.metrics import COLLAPSE_RATIO, RELATIVE_VAR
-from trm_jax.comparison.plots import overview, usual_axis
-from trm_jax.comparison.verdict import judge
+from trm_jax.comparison.judgement.contests import UNDECIDED
+from trm_jax.comparison.judgement.verdict import judge
+from trm_jax.comparison.presentation import table
+from trm_jax.comparison.presentation.curves import charts
+from trm_jax.comparison.presentation.plots import overview, usual_axis
+from trm_jax.comparison.record.events import RunError
+from trm_jax.comparison.record.groups import group_runs, smoothing_window
+from trm_jax.comparison.record.metrics import COLLAPSE_RATIO, RELATIVE_VAR
 
 
 def data_of(page: str) -> dict:

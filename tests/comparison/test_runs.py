@@ -8,9 +8,9 @@ from tensorboardX import SummaryWriter
 from tests.comparison.fabricate import START_S, level, online_scalars, original_config, original_scalars, write_run
 from tests.comparison.judging import until, verdict_of, write_pair
 from trm_jax import compare
-from trm_jax.comparison.contests import ONLINE, ORIGINAL, UNDECIDED
-from trm_jax.comparison.groups import group_runs
-from trm_jax.comparison.runs import load_run
+from trm_jax.comparison.judgement.contests import ONLINE, ORIGINAL, UNDECIDED
+from trm_jax.comparison.record.groups import group_runs
+from trm_jax.comparison.record.runs import load_run
 
 ERROR = "training stopped at step 1250: the loss is not finite"
 

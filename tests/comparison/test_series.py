@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from tests.comparison.fabricate import BATCHES, original_config, original_scalars, slope, write_run
-from trm_jax.comparison.curves import axis_of_cells, charts
-from trm_jax.comparison.groups import group_runs
-from trm_jax.comparison.metrics import COLLAPSE_RATIO, GRADIENT_SHARE, derived, steps_per_sample
-from trm_jax.comparison.runs import load_run
-from trm_jax.comparison.series import Series
+from trm_jax.comparison.presentation.curves import axis_of_cells, charts
+from trm_jax.comparison.record.groups import group_runs
+from trm_jax.comparison.record.metrics import COLLAPSE_RATIO, GRADIENT_SHARE, derived, steps_per_sample
+from trm_jax.comparison.record.runs import load_run
+from trm_jax.comparison.record.series import Series
 from trm_jax.comparison.wording import listed, number, with_spread
 
 

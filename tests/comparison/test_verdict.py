@@ -14,11 +14,11 @@ from tests.comparison.fabricate import (
 )
 from tests.comparison.judging import criterion, outcomes, verdict_of, write_pair, write_three
 from trm_jax import compare
-from trm_jax.comparison.contests import EQUAL, ONLINE, ORIGINAL, UNDECIDED
-from trm_jax.comparison.criteria import Outcome
-from trm_jax.comparison.groups import Standing, group_runs
-from trm_jax.comparison.plan import TIE
-from trm_jax.comparison.verdict import judge
+from trm_jax.comparison.judgement.contests import EQUAL, ONLINE, ORIGINAL, UNDECIDED
+from trm_jax.comparison.judgement.criteria import Outcome
+from trm_jax.comparison.judgement.plan import TIE
+from trm_jax.comparison.judgement.verdict import judge
+from trm_jax.comparison.record.groups import Standing, group_runs
 
 
 def test_original_better(tmp_path):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trm_jax.comparison.groups import Group
-from trm_jax.comparison.halting import PLAN_MAX_STEPS, Q_HALT_ACCURACY, fewest_steps_of
-from trm_jax.comparison.metrics import COLLAPSE_RATIO, LEVELS, METRICS, STEPS, STEPS_PER_SAMPLE, Metric
-from trm_jax.comparison.series import Series
+from trm_jax.comparison.judgement.halting import PLAN_MAX_STEPS, Q_HALT_ACCURACY, fewest_steps_of
+from trm_jax.comparison.record.groups import Group
+from trm_jax.comparison.record.metrics import COLLAPSE_RATIO, LEVELS, METRICS, STEPS, STEPS_PER_SAMPLE, Metric
+from trm_jax.comparison.record.series import Series
 
 CELLS = 300
 # Okabe and Ito's colours, which stay apart for colour-blind readers, without the yellow that is lost on

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.comparison.alignment import LENGTH_TOLERANCE, Alignment
-from trm_jax.comparison.contests import ONE_SEED_FLOOR, ORIGINAL, Pair
-from trm_jax.comparison.groups import Group
-from trm_jax.comparison.metrics import SAMPLES
-from trm_jax.comparison.presets import BASELINES, preset_of
-from trm_jax.comparison.speed import ONE_SEED_SPEED_FLOOR
+from trm_jax.comparison.judgement.alignment import LENGTH_TOLERANCE, Alignment
+from trm_jax.comparison.judgement.contests import ONE_SEED_FLOOR, ORIGINAL, Pair
+from trm_jax.comparison.judgement.presets import BASELINES, preset_of
+from trm_jax.comparison.judgement.speed import ONE_SEED_SPEED_FLOOR
+from trm_jax.comparison.record.groups import Group
+from trm_jax.comparison.record.metrics import SAMPLES
 from trm_jax.comparison.wording import listed, number, seeds
 
 PLAN_GROUPS, PLAN_EPOCHS = 32, 20_000

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trm_jax.comparison.groups import Group
-from trm_jax.comparison.presets import BASELINES, Settings, differences, flat, preset, preset_of, size_of
-from trm_jax.comparison.runs import Run
+from trm_jax.comparison.judgement.presets import BASELINES, Settings, differences, flat, preset, preset_of, size_of
+from trm_jax.comparison.record.groups import Group
+from trm_jax.comparison.record.runs import Run
 
 SEED = "train.seed"
 DEMO_SLOTS = "encoder.max_demos"  # the one field of `encoder` that speaks of the data

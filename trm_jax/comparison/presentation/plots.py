@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from trm_jax.comparison.alignment import is_equal
-from trm_jax.comparison.curves import Chart, axis_of_cells, guides, style
-from trm_jax.comparison.groups import Group
-from trm_jax.comparison.metrics import AXES, RELATIVE_VAR, STEPS, STEPS_PER_SAMPLE, TOPICS, Metric
-from trm_jax.comparison.verdict import Verdict
+from trm_jax.comparison.judgement.alignment import is_equal
+from trm_jax.comparison.judgement.verdict import Verdict
+from trm_jax.comparison.presentation.curves import Chart, axis_of_cells, guides, style
+from trm_jax.comparison.record.groups import Group
+from trm_jax.comparison.record.metrics import AXES, RELATIVE_VAR, STEPS, STEPS_PER_SAMPLE, TOPICS, Metric
 from trm_jax.comparison.wording import number, seeds
 
 PREFERRED_AXES = ("epochs", "updates", "samples", "hours")

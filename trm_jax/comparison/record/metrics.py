@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trm_jax.comparison.series import Series
+from trm_jax.comparison.record.series import Series
 
 LEVELS = (0.5, 0.8, 0.9)  # train accuracies whose time to reach is reported
 AXES = {  # what runs can be laid over each other by, in the order of the tables

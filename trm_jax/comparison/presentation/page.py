@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.comparison import contests, halting
-from trm_jax.comparison.contests import EQUAL, ONLINE, ORIGINAL, UNDECIDED, Contest
-from trm_jax.comparison.criteria import Outcome
-from trm_jax.comparison.curves import COLOURS, Chart, axis_of_cells, guides, style
-from trm_jax.comparison.groups import Group
-from trm_jax.comparison.metrics import AXES, LEVELS
-from trm_jax.comparison.runs import MIN_PROGRESS
-from trm_jax.comparison.speed import ONE_SEED_SPEED_FLOOR, SPEED_MARGIN
-from trm_jax.comparison.table import Row, values
-from trm_jax.comparison.validations import Validation
-from trm_jax.comparison.verdict import STANDINGS, Verdict
+from trm_jax.comparison.judgement import contests, halting
+from trm_jax.comparison.judgement.contests import EQUAL, ONLINE, ORIGINAL, UNDECIDED, Contest
+from trm_jax.comparison.judgement.criteria import Outcome
+from trm_jax.comparison.judgement.speed import ONE_SEED_SPEED_FLOOR, SPEED_MARGIN
+from trm_jax.comparison.judgement.validations import Validation
+from trm_jax.comparison.judgement.verdict import STANDINGS, Verdict
+from trm_jax.comparison.presentation.curves import COLOURS, Chart, axis_of_cells, guides, style
+from trm_jax.comparison.presentation.table import Row, values
+from trm_jax.comparison.record.groups import Group
+from trm_jax.comparison.record.metrics import AXES, LEVELS
+from trm_jax.comparison.record.runs import MIN_PROGRESS
 from trm_jax.comparison.wording import number, percent, seeds
 
 BADGES = {Outcome.PASS: "✓ pass", Outcome.FAIL: "✕ fail", Outcome.UNDECIDED: "? undecided"}
@@ -81,7 +81,7 @@ def write_page(
 
 
 def _asset(name: str) -> str:
-    return (files("trm_jax.comparison") / name).read_text(encoding="utf-8")
+    return (files("trm_jax.comparison.presentation") / name).read_text(encoding="utf-8")
 
 
 def _legend(index: int, group: Group) -> str:

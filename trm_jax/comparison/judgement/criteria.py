@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from trm_jax.comparison.groups import Group
-from trm_jax.comparison.metrics import BY_TAG
+from trm_jax.comparison.record.groups import Group
+from trm_jax.comparison.record.metrics import BY_TAG
 from trm_jax.comparison.wording import with_spread
 
 

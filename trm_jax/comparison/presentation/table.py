@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.comparison.groups import Estimate, Group, estimate
-from trm_jax.comparison.halting import movement, tenths
-from trm_jax.comparison.metrics import (
+from trm_jax.comparison.judgement.halting import movement, tenths
+from trm_jax.comparison.judgement.presets import preset_of, series_of
+from trm_jax.comparison.record.groups import Estimate, Group, estimate
+from trm_jax.comparison.record.metrics import (
     AXES,
     COLLAPSE_RATIO,
     GRADIENT_SHARE,
@@ -18,7 +19,6 @@ from trm_jax.comparison.metrics import (
     STEPS,
     STEPS_PER_SAMPLE,
 )
-from trm_jax.comparison.presets import preset_of, series_of
 from trm_jax.comparison.wording import number, percent, with_spread
 
 NOTHING = "–"

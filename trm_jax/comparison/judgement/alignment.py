@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trm_jax.comparison.groups import Group
+from trm_jax.comparison.record.groups import Group
 from trm_jax.comparison.wording import listed, number
 
 END_AXES = ("epochs", "updates")  # the plan compares by epochs; updates where runs differ in these, or in both

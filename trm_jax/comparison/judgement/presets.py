@@ -7,9 +7,9 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from trm_jax.comparison.contests import ACCURACY_MARGIN, ONE_SEED_FLOOR, ONLINE, ORIGINAL
-from trm_jax.comparison.events import RunError
-from trm_jax.comparison.groups import Estimate, Group, Standing, difference
+from trm_jax.comparison.judgement.contests import ACCURACY_MARGIN, ONE_SEED_FLOOR, ONLINE, ORIGINAL
+from trm_jax.comparison.record.events import RunError
+from trm_jax.comparison.record.groups import Estimate, Group, Standing, difference
 
 Settings = Mapping[str, Any]  # `section.field` → value, as config.json has it
 

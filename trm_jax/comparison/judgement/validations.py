@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from trm_jax.comparison.contests import ACCURACY_MARGIN, EQUAL, ONLINE, ORIGINAL, UNDECIDED, Contest
-from trm_jax.comparison.criteria import Criterion, Outcome
-from trm_jax.comparison.groups import Group
-from trm_jax.comparison.halting import q_halt_accuracy, steps_are_alive
+from trm_jax.comparison.judgement.contests import ACCURACY_MARGIN, EQUAL, ONLINE, ORIGINAL, UNDECIDED, Contest
+from trm_jax.comparison.judgement.criteria import Criterion, Outcome
+from trm_jax.comparison.judgement.halting import q_halt_accuracy, steps_are_alive
+from trm_jax.comparison.record.groups import Group
 
 
 @dataclass(frozen=True)

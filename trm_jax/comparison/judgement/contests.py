@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from trm_jax.comparison.alignment import Alignment, align
-from trm_jax.comparison.groups import Difference, Group, Standing, difference
-from trm_jax.comparison.metrics import BY_TAG
+from trm_jax.comparison.judgement.alignment import Alignment, align
+from trm_jax.comparison.record.groups import Difference, Group, Standing, difference
+from trm_jax.comparison.record.metrics import BY_TAG
 from trm_jax.comparison.wording import listed, with_spread
 
 ACCURACY_MARGIN = 0.02  # accuracies that lie no further apart than this are comparable

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.comparison.events import Events
-from trm_jax.comparison.metrics import SAMPLES
-from trm_jax.comparison.series import Series
+from trm_jax.comparison.record.events import Events
+from trm_jax.comparison.record.metrics import SAMPLES
+from trm_jax.comparison.record.series import Series
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,9 +5,9 @@ The two baselines of the plan decide; every other group is set beside them.
 
 from dataclasses import dataclass
 
-from trm_jax.comparison.alignment import align
-from trm_jax.comparison.caveats import caveats, caveats_of_pair, stand_ins
-from trm_jax.comparison.contests import (
+from trm_jax.comparison.judgement.alignment import align
+from trm_jax.comparison.judgement.caveats import caveats, caveats_of_pair, stand_ins
+from trm_jax.comparison.judgement.contests import (
     ACCURACY_MARGIN,
     EQUAL,
     ONE_SEED_FLOOR,
@@ -20,11 +20,11 @@ from trm_jax.comparison.contests import (
     held_out,
     obstacle,
 )
-from trm_jax.comparison.groups import Group, Standing, difference, smoothing_window
-from trm_jax.comparison.plan import TIE, NextStep, next_step
-from trm_jax.comparison.presets import BASELINES, baseline, series_of
-from trm_jax.comparison.speed import speed
-from trm_jax.comparison.validations import Validation, validate_online, validate_original
+from trm_jax.comparison.judgement.plan import TIE, NextStep, next_step
+from trm_jax.comparison.judgement.presets import BASELINES, baseline, series_of
+from trm_jax.comparison.judgement.speed import speed
+from trm_jax.comparison.judgement.validations import Validation, validate_online, validate_original
+from trm_jax.comparison.record.groups import Group, Standing, difference, smoothing_window
 from trm_jax.comparison.wording import listed
 
 HEADLINES = {

@@ -28,7 +28,7 @@ from tensorboard.compat.proto.types_pb2 import (
 )
 from tensorboard.util.tensor_util import make_ndarray
 
-from trm_jax.comparison.series import Series
+from trm_jax.comparison.record.series import Series
 
 EVENT_FILES = "*events.out.tfevents.*"
 TEXT_SUFFIX = "/text_summary"  # what tensorboardX and torch append to the tag of a text

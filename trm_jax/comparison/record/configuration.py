@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trm_jax.comparison import torch_config
-from trm_jax.comparison.events import Events
+from trm_jax.comparison.record import torch_config
+from trm_jax.comparison.record.events import Events
 
 CONFIG_FILE = "config.json"
 CONFIG_TEXT = "config"  # tag of the text that holds the configuration

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from trm_jax.comparison.contests import (
+from trm_jax.comparison.judgement.contests import (
     EQUAL,
     ONE_SEED_FLOOR,
     ONLINE,
@@ -18,8 +18,8 @@ from trm_jax.comparison.contests import (
     Pair,
     obstacle,
 )
-from trm_jax.comparison.groups import Difference, Group, Standing, difference, estimate
-from trm_jax.comparison.metrics import AXES, LEVELS
+from trm_jax.comparison.record.groups import Difference, Group, Standing, difference, estimate
+from trm_jax.comparison.record.metrics import AXES, LEVELS
 from trm_jax.comparison.wording import listed, number, percent
 
 AXIS = "epochs"

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trm_jax.comparison.axes import Axis, axes_of
-from trm_jax.comparison.configuration import load_config
-from trm_jax.comparison.events import Events, RunError, read_events
-from trm_jax.comparison.metrics import BY_TAG, SAMPLES, STEPS, STEPS_PER_SAMPLE, derived, steps_per_sample
-from trm_jax.comparison.series import Series
+from trm_jax.comparison.record.axes import Axis, axes_of
+from trm_jax.comparison.record.configuration import load_config
+from trm_jax.comparison.record.events import Events, RunError, read_events
+from trm_jax.comparison.record.metrics import BY_TAG, SAMPLES, STEPS, STEPS_PER_SAMPLE, derived, steps_per_sample
+from trm_jax.comparison.record.series import Series
 from trm_jax.comparison.wording import percent
 
 FAILED_TEXT = "failed"  # tag of the text in which a run says that it stopped on a value that is not finite

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.comparison.metrics import BY_TAG
-from trm_jax.comparison.runs import Run
-from trm_jax.comparison.series import MIN_FINAL_POINTS
+from trm_jax.comparison.record.metrics import BY_TAG
+from trm_jax.comparison.record.runs import Run
+from trm_jax.comparison.record.series import MIN_FINAL_POINTS
 
 # 97.5 % quantiles of Student's t by degrees of freedom; beyond the table, the normal distribution's.
 T_QUANTILES = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)

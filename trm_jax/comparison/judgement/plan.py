@@ -7,10 +7,10 @@ O1 and L1 → original better: O2, O3 (exploration) → E series (encoders) with
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trm_jax.comparison.commands import another_seed, finishing, first_trained, to_finish, variation
-from trm_jax.comparison.contests import ONLINE, ORIGINAL
-from trm_jax.comparison.groups import Group
-from trm_jax.comparison.presets import BASELINES, E_SERIES, baseline, best_of, preset_of, series_of
+from trm_jax.comparison.judgement.commands import another_seed, finishing, first_trained, to_finish, variation
+from trm_jax.comparison.judgement.contests import ONLINE, ORIGINAL
+from trm_jax.comparison.judgement.presets import BASELINES, E_SERIES, baseline, best_of, preset_of, series_of
+from trm_jax.comparison.record.groups import Group
 from trm_jax.comparison.wording import listed, number, percent
 
 TIE = "tie"

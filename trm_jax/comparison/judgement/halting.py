@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from trm_jax.comparison.contests import obstacle
-from trm_jax.comparison.criteria import Criterion, Outcome, final_evidence, first
-from trm_jax.comparison.groups import Group
-from trm_jax.comparison.metrics import STEPS, STEPS_PER_SAMPLE
-from trm_jax.comparison.series import Series
+from trm_jax.comparison.judgement.contests import obstacle
+from trm_jax.comparison.judgement.criteria import Criterion, Outcome, final_evidence, first
+from trm_jax.comparison.record.groups import Group
+from trm_jax.comparison.record.metrics import STEPS, STEPS_PER_SAMPLE
+from trm_jax.comparison.record.series import Series
 from trm_jax.comparison.wording import number, percent
 
 Q_HALT_ACCURACY = 0.8  # the plan's threshold for a Q-head that predicts correctness

@@ -1,0 +1,1 @@
+"""What groups of runs say: contests and criteria → verdict, and what to run next."""

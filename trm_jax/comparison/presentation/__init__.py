@@ -1,0 +1,1 @@
+"""How it is told: table, curves, pictures, and the page."""

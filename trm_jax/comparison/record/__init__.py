@@ -1,0 +1,1 @@
+"""What runs have left behind: event files → series on common axes → runs → groups of seeds."""
