@@ -120,7 +120,8 @@ def tiny(config: ConfigDict) -> ConfigDict:
     config.loss.type = "softmax"  # looked faster than stablemax in single short trials
     config.optim.update(lr=2.5e-3, lr_min_ratio=0.05, lr_warmup_steps=40, ema_rate=0.98)
     config.data.update(max_grid_size=10, augment=False, global_batch_size=32)
-    epochs = TINY_UPDATES // (config.mode.num_act_steps if config.mode.name == "online" else 1)
-    config.train.update(epochs=epochs, eval_interval=-(-epochs // 3))
+    updates = config.mode.num_act_steps if config.mode.name == "online" else 1  # of a batch
+    epochs = TINY_UPDATES // updates
+    config.train.update(epochs=epochs, eval_interval=-(-epochs // 3), log_every_steps=-(-10 // updates))
     config.eval.update(augmentations=4, batch_size=64)
     return config

@@ -55,6 +55,11 @@ def test_a_context_that_hardly_varies_shows_in_the_relative_variance():
     assert nearly["encoder_relative_var"] == pytest.approx(1e-6, rel=0.1)
 
 
+def test_the_ratio_is_left_out_where_all_rows_of_a_task_are_the_same():
+    found = values(contexts(between=1.0, within=0.0))
+    assert "encoder_collapse_ratio" not in found and found["encoder_relative_var"] > 0.4
+
+
 def test_every_number_against_numpy_over_the_chosen_rows():
     rng = np.random.default_rng(0)
     tokens, rows = contexts(0.5, 0.3), rng.random(len(TASK)) < 0.3

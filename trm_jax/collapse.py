@@ -10,6 +10,8 @@ from flax import struct
 from trm_jax.metrics import Mean, Metrics, mean_over
 from trm_jax.models.encoders import Context
 
+# A share of the variance within which all rows of a task are the same: they show the same demonstrations.
+_ROUNDING = 1e-10
 _EXACT = jax.lax.Precision.HIGHEST  # a product in half precision would make variance of its rounding
 
 
@@ -92,7 +94,8 @@ def collapse_metrics(found: Statistics) -> Metrics:
     encoder_within_task_var   variance within a task (variants and queries), mean over tasks with two rows or more
     encoder_relative_var      variance over rows / mean square: 0 when the context is the same for everything
     encoder_collapse_ratio    variance within tasks / variance over all rows, both unbiased: 0 when all of the
-                              variation tells tasks apart, 1 on average when none of it does
+                              variation tells tasks apart, 1 on average when none of it does; left out when all
+                              rows of a task are the same, as without augmentation
     kl_loss, posterior_std    mean KL and mean standard deviation of the posterior
     posterior_mean_var        variance of the posterior's mean: 0 when the latent says nothing of the demonstrations
                               (the activity of Burda et al. 2016, section 5)
@@ -113,13 +116,14 @@ def collapse_metrics(found: Statistics) -> Metrics:
     std = jnp.sqrt(total / jnp.maximum(freedom, 1)).mean()
     per_task = by_task.square.mean(axis=1) / jnp.maximum(by_task.count, 1)
     within, total = within.mean(), total.mean()
+    varies = (within > _ROUNDING * total).astype(jnp.float32)
     metrics = {
         "encoder_norm": found.norm,
         "encoder_token_std": Mean(std * freedom, freedom),
         "encoder_cross_sample_var": Mean(total / jnp.maximum(rows, 1) * freedom, freedom),
         "encoder_within_task_var": Mean(jnp.where(repeated, per_task, 0).sum(), tasks.astype(jnp.float32)),
         "encoder_relative_var": Mean(total, power * freedom / jnp.maximum(rows, 1)),
-        "encoder_collapse_ratio": Mean(within, total * within_freedom / jnp.maximum(freedom, 1)),
+        "encoder_collapse_ratio": Mean(within * varies, varies * total * within_freedom / jnp.maximum(freedom, 1)),
     }
     if found.latent is not None and found.kl is not None and found.std is not None:
         units = jnp.maximum(found.latent.count[0] - 1, 0)
