@@ -119,9 +119,17 @@ def _judged(contest: Contest, pair: Pair, tag: str, extra_noise: float) -> Conte
         contest,
         leader=leader,
         evidence=f"{evidence}; difference {gap.value:+.3f}, noise ± {gap.noise:.3f}",
-        reason="the difference and its noise lie on both sides of the margin" if leader == UNDECIDED else "",
+        reason=_too_close(gap, pair) if leader == UNDECIDED else "",
         difference=gap,
     )
+
+
+def _too_close(gap: Difference, pair: Pair) -> str:
+    value, noise = f"a difference of {abs(gap.value):.3f}", f"± {gap.noise:.3f}"
+    if abs(gap.value) > gap.noise:
+        return f"{value} {noise} may lie on either side of the margin"
+    single = min(group.seeds for group in pair.groups) == 1
+    return f"{value} does not stand out from {'what another seed may show' if single else 'its noise'}, {noise}"
 
 
 def _side_by_side(pair: Pair, tag: str) -> str:
