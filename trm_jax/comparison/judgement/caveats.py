@@ -1,13 +1,10 @@
 """What a reader must know before believing a verdict."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from trm_jax.comparison.judgement.alignment import LENGTH_TOLERANCE, Alignment
 from trm_jax.comparison.judgement.contests import ONE_SEED_FLOOR, ORIGINAL, Pair
-from trm_jax.comparison.judgement.presets import BASELINES, preset_of
+from trm_jax.comparison.judgement.presets import BASELINES, differences, flat, preset_of
 from trm_jax.comparison.judgement.speed import ONE_SEED_SPEED_FLOOR
 from trm_jax.comparison.record.groups import Group
 from trm_jax.comparison.record.metrics import SAMPLES
@@ -137,21 +134,10 @@ def _scale(group: Group) -> str:
 
 def _unexpected_differences(a: Group, b: Group) -> str:
     """Settings known of both baselines that differ though the comparison wants them equal."""
-    flat_a, flat_b = (_flat(group.runs[0].config) for group in (a, b))
-    if not flat_a or not flat_b:
-        return ""
+    settings_a, settings_b = (flat(group.runs[0].config) for group in (a, b))
     apart = [
-        f"{name} ({flat_a[name]} / {flat_b[name]})"
-        for name in sorted(flat_a.keys() & flat_b.keys())
-        if flat_a[name] != flat_b[name] and not name.startswith(EXPECTED_DIFFERENCES)
+        f"{name} ({value} / {settings_b[name]})"
+        for name, value in sorted(differences(settings_a, settings_b).items())
+        if not name.startswith(EXPECTED_DIFFERENCES)
     ]
     return f"{a.label} and {b.label} differ also in {listed(apart)}." if apart else ""
-
-
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        f"{section}.{field}": value
-        for section, fields in config.items()
-        if isinstance(fields, Mapping)
-        for field, value in fields.items()
-    }
