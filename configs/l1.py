@@ -1,6 +1,8 @@
 """L1: online learning, 4 ACT steps per batch with an optimiser update each.
 
     ./launch.sh --config=configs/l1.py
+
+At :tiny size: 8 minutes on two CPU cores, train/exact_accuracy 0.89.
 """
 
 from ml_collections import ConfigDict
