@@ -99,9 +99,10 @@ def test_a_window_that_is_not_finite_is_named_in_the_event_file(run):
 
 def test_on_a_real_device_metrics_are_means_of_their_window(monkeypatch):
     log = Log()
-    settings = tiny.settings(l1.get_config("tiny"))
-    progress = Progress(settings, 32, log, done=0, last_step=10, show=False)
-    for i in range(settings.train.log_every_steps):
+    config = l1.get_config("tiny")
+    config.train.log_every_steps = EVERY
+    progress = Progress(tiny.settings(config), 32, log, done=0, last_step=EVERY, show=False)
+    for i in range(EVERY):
         value = Mean(jax.numpy.float32(i), jax.numpy.ones(()))
         progress.add({"loss": value, "exact_accuracy": value, "samples": value})
     progress.flush()

@@ -205,7 +205,8 @@ def _problem(names: Sequence[str], overrides: Sequence[str]) -> str:
 
 def main(argv: Sequence[str]) -> None:
     options, overrides = parse(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job begins with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         if options.presets == ["plan"]:
             walk_plan(options, overrides)
