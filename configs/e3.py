@@ -3,6 +3,8 @@
 The KL weight is that of the PyTorch runs: 0.001 on four processes with a batch of 128.
 
     ./launch.sh --config=configs/e3.py
+
+At :tiny size: train/exact_accuracy 0.34.
 """
 
 from ml_collections import ConfigDict
