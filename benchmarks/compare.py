@@ -18,7 +18,7 @@ from absl import app, flags
 from tqdm import tqdm
 
 from trm_jax.comparison.record.metrics import METRICS
-from trm_jax.writer import Writer
+from trm_jax.run.writer import Writer
 
 _MEGABYTES = flags.DEFINE_integer("megabytes", 50, "Size of each run's event file.")
 RECORD_BYTES = 58  # of one scalar, on average

@@ -21,13 +21,13 @@ from absl import app, flags
 from flax import nnx
 from ml_collections import config_flags
 
-from trm_jax import settings as settings_lib
-from trm_jax.act import Batch
-from trm_jax.arc.plan import EvalPlan
-from trm_jax.data import EvalBatch, eval_batches, load_tasks
-from trm_jax.inference import compiled
-from trm_jax.mesh import by_rows, data_mesh, per_shard, replicated, to_global
+from trm_jax.data.arc.plan import EvalPlan
+from trm_jax.data.pipeline import EvalBatch, eval_batches, load_tasks
+from trm_jax.dynamics.act import Batch
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.run import settings as settings_lib
+from trm_jax.run.mesh import by_rows, data_mesh, per_shard, replicated, to_global
+from trm_jax.run.programs import compiled
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/o1.py:tiny", "Preset to time.")
 _BATCHES = flags.DEFINE_integer("batches", 5, "Timed batches of each at most, after one that is not.")

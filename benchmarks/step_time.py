@@ -19,15 +19,15 @@ from absl import app, flags
 from flax import nnx
 from ml_collections import config_flags
 
-from trm_jax import settings as settings_lib
-from trm_jax.act import Batch, batch_shapes
-from trm_jax.data import load_tasks, train_batches
-from trm_jax.mesh import by_rows, data_mesh, per_shard, replicated, state_shardings, to_global
+from trm_jax.data.pipeline import load_tasks, train_batches
+from trm_jax.dynamics.act import Batch, batch_shapes
+from trm_jax.dynamics.optim import Optimiser
+from trm_jax.dynamics.state import initial_state, parameter_counts
+from trm_jax.dynamics.steps import STEPS, Recipe
 from trm_jax.models.etrm import ETRM, split
-from trm_jax.optim import Optimiser
-from trm_jax.settings import Settings
-from trm_jax.state import initial_state, parameter_counts
-from trm_jax.steps import STEPS, Recipe
+from trm_jax.run import settings as settings_lib
+from trm_jax.run.mesh import by_rows, data_mesh, per_shard, replicated, state_shardings, to_global
+from trm_jax.run.settings import Settings
 
 # Whose layers an encoder is timed with.
 PRESETS = {"standard": "o1", "hybrid_standard": "e1", "hybrid_variational": "e2", "lpn_standard": "e3",

@@ -8,12 +8,12 @@ from flax import nnx
 
 from tests.parity import Case
 from tools.torch_names import from_torch
-from trm_jax.act import Batch
-from trm_jax.losses import LossConfig
+from trm_jax.dynamics.act import Batch
+from trm_jax.dynamics.losses import LossConfig
+from trm_jax.dynamics.optim import OptimConfig
 from trm_jax.models.decoder import ArchConfig, Decoder
 from trm_jax.models.encoders import Encoder, EncoderConfig
 from trm_jax.models.etrm import ETRM, split
-from trm_jax.optim import OptimConfig
 
 PREFIX = "_orig_mod.model."
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from trm_jax.arc import grids
-from trm_jax.inference import Prediction
-from trm_jax.losses import RowLosses
+from trm_jax.data.arc import grids
+from trm_jax.dynamics.inference import Prediction
+from trm_jax.dynamics.losses import RowLosses
 
 
 def stand_in(answer, q_halt=0.0):

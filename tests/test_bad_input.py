@@ -12,9 +12,9 @@ import pytest
 
 from tests import torch_files
 from tests.preset_runs import preset
-from trm_jax import files, settings
-from trm_jax.arc.tasks import TaskError
+from trm_jax.data.arc.tasks import TaskError
 from trm_jax.errors import ConfigError
+from trm_jax.run import files, settings
 from trm_jax.train import train
 
 

@@ -42,7 +42,7 @@ def test_the_command_exits_with_one_line(tmp_path):
 def test_a_comparison_starts_without_jax_or_torch():
     code = (
         "import sys, trm_jax.compare as compare\n"
-        "heavy = {'jax', 'flax', 'torch', 'tensorflow', 'trm_jax.arc', 'trm_jax.models'} & set(sys.modules)\n"
+        "heavy = {'jax', 'flax', 'torch', 'tensorflow', 'trm_jax.data.arc', 'trm_jax.models'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(compare.__file__).parents[1])

@@ -11,16 +11,16 @@ import pytest
 
 from tests import trained_run
 from tests.stand_ins import nothing, oracle, stand_in
-from trm_jax.arc import sources
-from trm_jax.arc.tasks import TaskError
-from trm_jax.arc.voting import Votes
-from trm_jax.data import load_tasks
+from trm_jax.data.arc import sources
+from trm_jax.data.arc.tasks import TaskError
+from trm_jax.data.arc.voting import Votes
+from trm_jax.data.pipeline import load_tasks
 from trm_jax.errors import ConfigError
 from trm_jax.evaluate import default_out, evaluate, main
 from trm_jax.evaluation.gallery import page
 from trm_jax.evaluation.results import table
 from trm_jax.evaluation.trained import PRETRAINED_FILE, load_trained
-from trm_jax.mesh import data_mesh
+from trm_jax.run.mesh import data_mesh
 
 ROWS = 45  # 3 variants of 15 queries: eight tasks with 1, 2, 3, 1, 2, 3, 1, 2
 ONE = 1

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.preset_runs import PRESETS
-from trm_jax import settings
+from trm_jax.run import settings
 
 E_SERIES = {"mode.name": "original", "mode.encode": "once", "data.global_batch_size": 128}
 SET_ENCODER = E_SERIES | {"encoder.num_layers": 4, "encoder.norm_style": "pre", "encoder.set_layers": 2,

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.arc import fakes
-from trm_jax.arc.tasks import Pair, TaskError
-from trm_jax.arc.voting import Votes
+from tests.data.arc import fakes
+from trm_jax.data.arc.tasks import Pair, TaskError
+from trm_jax.data.arc.voting import Votes
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation import pictures
 from trm_jax.evaluation.trained import load_trained
-from trm_jax.mesh import data_mesh
+from trm_jax.run.mesh import data_mesh
 from trm_jax.solve import Solution, as_text, in_rows, main, solve
 
 A, B = np.zeros((2, 3), np.uint8), np.ones((2, 3), np.uint8)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests.preset_runs import PRESETS, preset, scalars
-from trm_jax.checkpoint import Checkpoints
-from trm_jax.metrics import Mean, NonFiniteError, summarise
+from trm_jax.dynamics.metrics import Mean, NonFiniteError, summarise
 from trm_jax.models import decoder
+from trm_jax.run.checkpoint import Checkpoints
 from trm_jax.train import train
 
 COMMON_TAGS = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from trm_jax.settings import Settings, from_dict
+from trm_jax.run.settings import Settings, from_dict
 
 TASKS = 4
 SIDE = 4

@@ -10,7 +10,7 @@ import yaml
 from tests.parity import Case
 from tools import convert_torch_ckpt
 from tools import torch_reference as reference
-from trm_jax import pretrained
+from trm_jax.run import pretrained
 
 PREFIX = "_orig_mod.model."
 SEQ_LEN = 9

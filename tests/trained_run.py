@@ -11,15 +11,15 @@ from flax import nnx
 
 from configs import o1
 from tests import tiny
-from tests.arc import fakes
-from trm_jax import settings as settings_lib
-from trm_jax.act import batch_shapes
-from trm_jax.arc.tasks import Pair, Task
-from trm_jax.checkpoint import Checkpoints
-from trm_jax.mesh import data_mesh, state_shardings
+from tests.data.arc import fakes
+from trm_jax.data.arc.tasks import Pair, Task
+from trm_jax.dynamics.act import batch_shapes
+from trm_jax.dynamics.optim import Optimiser
+from trm_jax.dynamics.state import TrainState, initial_state
 from trm_jax.models.etrm import ETRM
-from trm_jax.optim import Optimiser
-from trm_jax.state import TrainState, initial_state
+from trm_jax.run import settings as settings_lib
+from trm_jax.run.checkpoint import Checkpoints
+from trm_jax.run.mesh import data_mesh, state_shardings
 
 SIDE = 6
 STEP = 7

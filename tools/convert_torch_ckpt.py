@@ -17,10 +17,10 @@ from tools import torch_checkpoint, torch_export, torch_import, verify
 from tools.destination import DestinationError, new_folder
 from tools.torch_checkpoint import CheckpointError
 from tools.torch_names import KeyMismatch
-from trm_jax import pretrained
 from trm_jax.errors import ConfigError
-from trm_jax.pretrained import MANIFEST_FILE, PUZZLE_EMBEDDINGS_FILE, Manifest
-from trm_jax.settings import CONFIG_FILE as RUN_FILE
+from trm_jax.run import pretrained
+from trm_jax.run.pretrained import MANIFEST_FILE, PUZZLE_EMBEDDINGS_FILE, Manifest
+from trm_jax.run.settings import CONFIG_FILE as RUN_FILE
 
 DESCRIPTION = """\
 Converts a PyTorch checkpoint of a TRM (decoder with puzzle embeddings) or an ETRM (encoder and decoder) to a folder

@@ -16,8 +16,8 @@ from tools.torch_import import PUZZLE_EMBEDDINGS
 from tools.torch_names import to_torch
 from tools.torch_sizes import ENCODER_FIELDS
 from trm_jax.evaluation.trained import PRETRAINED_FILE, load_trained
-from trm_jax.mesh import data_mesh
-from trm_jax.pretrained import ARCH_FIELDS, PUZZLE_EMBEDDINGS_FILE, Tree, load, read_manifest
+from trm_jax.run.mesh import data_mesh
+from trm_jax.run.pretrained import ARCH_FIELDS, PUZZLE_EMBEDDINGS_FILE, Tree, load, read_manifest
 
 PREFIX = "_orig_mod.model."  # of a loss head that torch.compile has wrapped, as the PyTorch trainers save it
 

@@ -13,7 +13,7 @@ from tools.torch_checkpoint import CheckpointError, TorchCheckpoint, dtype_name,
 from tools.torch_names import check_keys, from_torch, name_table
 from tools.torch_sizes import Sizes, infer, is_official
 from trm_jax.models.decoder import VOCAB_SIZE
-from trm_jax.pretrained import PUZZLE_EMBEDDINGS_FILE, Key, Manifest, Tree, model_shapes
+from trm_jax.run.pretrained import PUZZLE_EMBEDDINGS_FILE, Key, Manifest, Tree, model_shapes
 
 PUZZLE_EMBEDDINGS = "inner.puzzle_emb.weights"
 BLOCK_ROWS = 1 << 14  # of puzzle embeddings copied at a time, 32 MiB

@@ -8,7 +8,7 @@ from typing import Any
 
 from tools.torch_checkpoint import CONFIG_FILE, CheckpointError, TorchCheckpoint
 from trm_jax.models.layers import swiglu_width
-from trm_jax.pretrained import ARCH_FIELDS
+from trm_jax.run.pretrained import ARCH_FIELDS
 
 Facts = dict[str, Any]
 
@@ -31,7 +31,7 @@ ENCODER_FIELDS = ("type", "num_layers", "pooling_method", "set_layers", "norm_st
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """What `trm_jax.pretrained.Manifest` says of a model, under the same names."""
+    """What `trm_jax.run.pretrained.Manifest` says of a model, under the same names."""
 
     arch: Facts
     seq_len: int | None

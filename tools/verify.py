@@ -14,7 +14,7 @@ from tools import torch_reference as reference
 from tools.torch_import import PUZZLE_EMBEDDINGS
 from trm_jax.models.decoder import VOCAB_SIZE, ArchConfig, Decoder, Latents
 from trm_jax.models.etrm import split
-from trm_jax.pretrained import Manifest, Tree
+from trm_jax.run.pretrained import Manifest, Tree
 
 LIMIT = 1e-4
 ACT_STEPS = 2

@@ -20,9 +20,10 @@ import jax.numpy as jnp
 from absl import logging
 from tqdm import tqdm
 
-from trm_jax.arc.tasks import Task, TaskError
-from trm_jax.arc.voting import submission
-from trm_jax.data import load_tasks
+from trm_jax.data.arc.tasks import Task, TaskError
+from trm_jax.data.arc.voting import submission
+from trm_jax.data.pipeline import load_tasks
+from trm_jax.dynamics.metrics import NonFiniteError
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation.diagnosis import diagnose
 from trm_jax.evaluation.evaluator import Evaluator
@@ -31,10 +32,9 @@ from trm_jax.evaluation.journal import Journal
 from trm_jax.evaluation.results import metrics_of, table
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained, load_trained
-from trm_jax.files import write
-from trm_jax.mesh import data_mesh, start_processes
-from trm_jax.metrics import NonFiniteError
-from trm_jax.settings import CHANGEABLE
+from trm_jax.run.files import write
+from trm_jax.run.mesh import data_mesh, start_processes
+from trm_jax.run.settings import CHANGEABLE
 
 CONFIG_PREFIX = "--config."
 ALL_TASKS = ("data.max_eval_groups=0",)  # also where training evaluates on some only

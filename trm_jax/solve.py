@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from trm_jax.arc import draw, sources
-from trm_jax.arc.draw import Panel
-from trm_jax.arc.tasks import Task, TaskError
-from trm_jax.arc.voting import ATTEMPTS, Candidate, Votes
+from trm_jax.data.arc import draw, sources
+from trm_jax.data.arc.draw import Panel
+from trm_jax.data.arc.tasks import Task, TaskError
+from trm_jax.data.arc.voting import ATTEMPTS, Candidate, Votes
+from trm_jax.dynamics.metrics import NonFiniteError
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation import pictures
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained, load_trained
-from trm_jax.mesh import data_mesh, start_processes
-from trm_jax.metrics import NonFiniteError
+from trm_jax.run.mesh import data_mesh, start_processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Solution:
 def solve(task: Task | str | Path, trained: Trained, augmentations: int | None = None) -> Solution:
     """Answers a task.
 
-    >>> from trm_jax.mesh import data_mesh
+    >>> from trm_jax.run.mesh import data_mesh
     >>> from trm_jax.solve import load_trained, solve
     >>> trained = load_trained("runs/o1", data_mesh())
     >>> solution = solve("task.json", trained, augmentations=100)

@@ -19,22 +19,26 @@ from flax import nnx
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from trm_jax import settings as settings_lib
-from trm_jax.act import batch_shapes
-from trm_jax.arc.tasks import TaskError
-from trm_jax.arc.voting import ATTEMPTS
-from trm_jax.checkpoint import Checkpoints, abstract, saved_steps
-from trm_jax.data import load_tasks, train_batches
+from trm_jax.data.arc.tasks import TaskError
+from trm_jax.data.arc.voting import ATTEMPTS
+from trm_jax.data.pipeline import load_tasks, train_batches
+from trm_jax.dynamics.act import batch_shapes
+from trm_jax.dynamics.metrics import NonFiniteError
+from trm_jax.dynamics.optim import Optimiser
+from trm_jax.dynamics.state import TrainState, initial_state, parameter_counts
+from trm_jax.dynamics.steps import STEPS, Recipe
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation.diagnosis import diagnose
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.pictures import watched
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import PRETRAINED_FILE
-from trm_jax.files import make_folder, write
-from trm_jax.inference import compiled, compiled_measure
-from trm_jax.interrupt import Interrupted, stop_request
-from trm_jax.mesh import (
+from trm_jax.models.etrm import ETRM, split
+from trm_jax.run import settings as settings_lib
+from trm_jax.run.checkpoint import Checkpoints, abstract, saved_steps
+from trm_jax.run.files import make_folder, write
+from trm_jax.run.interrupt import Interrupted, stop_request
+from trm_jax.run.mesh import (
     by_rows,
     check_divides,
     data_mesh,
@@ -44,15 +48,11 @@ from trm_jax.mesh import (
     state_shardings,
     to_global,
 )
-from trm_jax.metrics import NonFiniteError
-from trm_jax.models.etrm import ETRM, split
-from trm_jax.optim import Optimiser
-from trm_jax.pretrained import held_out_note, read_manifest, restore_decoder
-from trm_jax.progress import Progress
-from trm_jax.settings import CONFIG_FILE, Settings
-from trm_jax.state import TrainState, initial_state, parameter_counts
-from trm_jax.steps import STEPS, Recipe
-from trm_jax.writer import Writer
+from trm_jax.run.pretrained import held_out_note, read_manifest, restore_decoder
+from trm_jax.run.programs import compiled, compiled_measure
+from trm_jax.run.progress import Progress
+from trm_jax.run.settings import CONFIG_FILE, Settings
+from trm_jax.run.writer import Writer
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Preset, e.g. configs/o1.py or configs/o1.py:tiny.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME-OF-PRESET where none is given.")

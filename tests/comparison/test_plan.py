@@ -16,13 +16,14 @@ from absl import flags
 from ml_collections import config_flags
 
 from tests.comparison.fabricate import online_scalars, original_scalars, write_run
-from trm_jax import compare, settings
+from trm_jax import compare
 from trm_jax.comparison.judgement import presets
 from trm_jax.comparison.judgement.commands import folder_name
 from trm_jax.comparison.judgement.plan import NextStep, next_step
 from trm_jax.comparison.judgement.presets import NAMES, SIZES, named, preset, preset_of, size_of
 from trm_jax.comparison.record.events import RunError
 from trm_jax.comparison.record.groups import group_runs
+from trm_jax.run import settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")  # how ml_collections reads a file
 ORIGINAL, ONLINE, TIE, UNDECIDED = "original", "online", "tie", "undecided"

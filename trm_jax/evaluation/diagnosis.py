@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import jax
 
-from trm_jax.arc.plan import EvalPlan
-from trm_jax.arc.tasks import Task
-from trm_jax.collapse import Statistics, add, collapse_metrics
-from trm_jax.data import EvalBatch, eval_batches
-from trm_jax.inference import Measure
-from trm_jax.mesh import Mesh, to_global, to_hosts
-from trm_jax.metrics import summarise
-from trm_jax.settings import Settings
-from trm_jax.state import Tree
+from trm_jax.data.arc.plan import EvalPlan
+from trm_jax.data.arc.tasks import Task
+from trm_jax.data.pipeline import EvalBatch, eval_batches
+from trm_jax.dynamics.collapse import Statistics, add, collapse_metrics
+from trm_jax.dynamics.inference import Measure
+from trm_jax.dynamics.metrics import summarise
+from trm_jax.dynamics.state import Tree
+from trm_jax.run.mesh import Mesh, to_global, to_hosts
+from trm_jax.run.settings import Settings
 
 MAX_VARIANTS = 8  # of a task: more would not tell more
 

@@ -10,18 +10,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from trm_jax.arc.plan import EvalPlan
-from trm_jax.arc.rows import PADDING
-from trm_jax.arc.tasks import Task
-from trm_jax.arc.voting import ATTEMPTS, Score, Votes, score
-from trm_jax.data import EvalBatch, eval_batches
+from trm_jax.data.arc.plan import EvalPlan
+from trm_jax.data.arc.rows import PADDING
+from trm_jax.data.arc.tasks import Task
+from trm_jax.data.arc.voting import ATTEMPTS, Score, Votes, score
+from trm_jax.data.pipeline import EvalBatch, eval_batches
+from trm_jax.dynamics.inference import Predict
+from trm_jax.dynamics.metrics import NonFiniteError
+from trm_jax.dynamics.state import Tree
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation.scoring import Answer, Tally
-from trm_jax.inference import Predict
-from trm_jax.mesh import Mesh, check_divides, to_global, to_hosts
-from trm_jax.metrics import NonFiniteError
-from trm_jax.settings import Settings
-from trm_jax.state import Tree
+from trm_jax.run.mesh import Mesh, check_divides, to_global, to_hosts
+from trm_jax.run.settings import Settings
 
 
 class Evaluator:

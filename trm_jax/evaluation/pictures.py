@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trm_jax.arc import draw
-from trm_jax.arc.draw import Panel
-from trm_jax.arc.tasks import Task
-from trm_jax.arc.voting import ATTEMPTS, Candidate, Votes
+from trm_jax.data.arc import draw
+from trm_jax.data.arc.draw import Panel
+from trm_jax.data.arc.tasks import Task
+from trm_jax.data.arc.voting import ATTEMPTS, Candidate, Votes
 
 PAIRS_IN_ROW = 3  # demonstrations side by side
 WATCHED = 4  # tasks that training shows at each evaluation

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from trm_jax.arc import tasks
-from trm_jax.arc.tasks import Task, TaskError
-from trm_jax.arc.voting import ATTEMPTS, wilson
-from trm_jax.data import Split, load_tasks
+from trm_jax.data.arc import tasks
+from trm_jax.data.arc.tasks import Task, TaskError
+from trm_jax.data.arc.voting import ATTEMPTS, wilson
+from trm_jax.data.pipeline import Split, load_tasks
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained

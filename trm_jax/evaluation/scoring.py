@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from trm_jax.arc.voting import Votes
+from trm_jax.data.arc.voting import Votes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,14 +11,15 @@ import jax
 import numpy as np
 from flax import nnx
 
-from trm_jax import settings as settings_lib
-from trm_jax.checkpoint import abstract, restore_fields
-from trm_jax.data import DataConfig
-from trm_jax.inference import Measure, Predict, compiled, compiled_measure
-from trm_jax.mesh import Mesh, replicated
+from trm_jax.data.pipeline import DataConfig
+from trm_jax.dynamics.inference import Measure, Predict
+from trm_jax.dynamics.state import Tree
 from trm_jax.models.etrm import ETRM, split
-from trm_jax.settings import Settings
-from trm_jax.state import Tree
+from trm_jax.run import settings as settings_lib
+from trm_jax.run.checkpoint import abstract, restore_fields
+from trm_jax.run.mesh import Mesh, replicated
+from trm_jax.run.programs import compiled, compiled_measure
+from trm_jax.run.settings import Settings
 
 PRETRAINED_FILE = "pretrained.json"  # what a run writes that started from converted weights
 

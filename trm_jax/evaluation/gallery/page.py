@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.arc.draw import PALETTE
-from trm_jax.arc.grids import Grid
-from trm_jax.arc.tasks import Task
-from trm_jax.arc.voting import ATTEMPTS, Votes
+from trm_jax.data.arc.draw import PALETTE
+from trm_jax.data.arc.grids import Grid
+from trm_jax.data.arc.tasks import Task
+from trm_jax.data.arc.voting import ATTEMPTS, Votes
 from trm_jax.evaluation.results import METRICS, remarks
 
 # Status of a task → what it is called; also the order of the filters.

@@ -1,0 +1,230 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests import golden, parity
+from tools.torch_names import to_torch
+from trm_jax.models.decoder import ArchConfig
+from trm_jax.models.encoders import ENCODERS, Encoder, EncoderConfig
+from trm_jax.models.encoders.latent import TaskLatent
+from trm_jax.models.encoders.packing import encode_valid
+from trm_jax.models.etrm import split
+from trm_jax.run.mesh import data_mesh, per_shard
+
+ARCH = ArchConfig(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_len=2,
+                  pos_encodings="rope", mlp_t=False, forward_dtype="float32", halt_max_steps=1,
+                  halt_exploration_prob=0.0)
+B, K, S = 3, 4, 9
+
+
+def make(kind, pooling_method="mean"):
+    config = EncoderConfig(type=kind, num_layers=1, pooling_method=pooling_method, set_layers=1, norm_style="pre",
+                           layer_scale_init=0.0, final_norm=True, max_demos=K)
+    return Encoder(ARCH, config, nnx.Rngs(0))
+
+
+def dense(encoder, demos, valid, eps):
+    """Every slot encoded, then masked: what packing must equal."""
+    vectors = encoder.grid_encoder(demos.reshape(-1, *demos.shape[2:])).reshape(*demos.shape[:2], -1)
+    return encoder.contextualise(vectors * valid[..., None], valid, jnp.ones(len(demos), bool), eps)
+
+
+def packed(encoder, demos, valid, eps):
+    return encoder(demos, valid, eps=eps)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("way", [packed, dense], ids=["packed", "dense"])
+@pytest.mark.parametrize("case", parity.cases("B"), ids=str)
+def test_context_latent_and_every_gradient(case, way):
+    graph, params, buffers = golden.encoder(case)
+    arrays = case.arrays
+    demos = jnp.stack([arrays["demo_inputs"], arrays["demo_labels"]], axis=2)
+    valid, R = jnp.asarray(arrays["demo_mask"]), jnp.asarray(arrays["R"])
+    eps = jnp.asarray(arrays["eps"]) if "eps" in arrays else None
+
+    def loss(params):
+        context = way(nnx.merge(graph, params, buffers), demos, valid, eps)
+        return (context.tokens * R).sum() + context.kl, context
+
+    (value, context), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    check_context(case, "context" if eps is None else "train_context", context, "train_")
+    np.testing.assert_allclose(value, arrays["grad_scalar"], rtol=0, atol=case.atol("grad_scalar", 1e-4))
+    ours = to_torch({"encoder": grads})
+    compared = 0
+    for name, gradient in ours.items():
+        expected = arrays[f"grad/{name.removeprefix('encoder.')}"]
+        atol = max(case.atol(f"grad/{name.removeprefix('encoder.')}"), 1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=atol, err_msg=name)
+        compared += 1
+    assert compared == sum(key.startswith("grad/") for key in arrays)
+    if eps is not None:
+        context = way(nnx.merge(graph, params, buffers), demos, valid, None)
+        check_context(case, "eval_context", context, "eval_")
+    if "nodemo_context" in arrays:
+        empty = way(nnx.merge(graph, params, buffers), jnp.zeros_like(demos[:1]), jnp.zeros_like(valid[:1]), None)
+        np.testing.assert_allclose(empty.tokens[0], arrays["nodemo_context"], atol=case.atol("context", 1e-5))
+
+
+def check_context(case, name, context, prefix):
+    arrays = case.arrays
+    np.testing.assert_allclose(context.tokens, arrays[name], rtol=0, atol=case.atol(name, 1e-5))
+    if context.posterior is None:
+        return
+    np.testing.assert_allclose(context.kl, arrays[f"{prefix}kl"], rtol=0, atol=case.atol(f"{prefix}kl", 1e-5))
+    for ours, recorded in ((context.posterior.mu, "mu"), (context.posterior.log_variance, "logvar")):
+        if ours.ndim == 3:  # recorded as the mean over valid demonstrations
+            weight = context.weight[..., None]
+            ours = (ours * weight).sum(axis=1) / jnp.maximum(weight.sum(axis=1), 1)
+        np.testing.assert_allclose(ours, arrays[f"{prefix}{recorded}"], rtol=0,
+                                   atol=case.atol(f"{prefix}{recorded}", 1e-5))
+
+
+@pytest.fixture(scope="module")
+def demos():
+    return jnp.asarray(np.random.default_rng(0).integers(0, 12, (B, K, 2, S)), jnp.uint8)
+
+
+VALID = jnp.asarray([[1, 1, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0]], bool)
+# Random masks and the two extremes: every slot of every row, and none.
+MASKS = [*(np.random.default_rng(seed).random((B, K)) < share for seed, share in enumerate((0.1, 0.3, 0.5, 0.7, 0.9))),
+         np.ones((B, K), bool), np.zeros((B, K), bool), np.asarray(VALID)]
+
+
+def gradients(kind, way):
+    """Jitted (parameters, demos, mask, noise) → ((loss, context), gradients); and the parameters, and noise."""
+    encoder = make(kind)
+    graph, params, buffers = split(encoder)
+    R = jnp.asarray(np.random.default_rng(2).normal(size=(B, ARCH.puzzle_emb_len, 16)), jnp.float32)
+
+    def loss(params, demos, valid, eps):
+        context = way(nnx.merge(graph, params, buffers), demos, valid, eps)
+        return (context.tokens * R).sum() + context.kl, context
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True)), params, encoder.noise(jax.random.key(0), B, K)
+
+
+def assert_same(ours, theirs, atol=1e-5):
+    (value, context), grads = ours
+    (expected_value, expected_context), expected_grads = theirs
+    np.testing.assert_allclose(value, expected_value, rtol=1e-5, atol=atol)
+    np.testing.assert_allclose(context.tokens, expected_context.tokens, rtol=0, atol=atol)
+    for ours, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol * max(1.0, float(jnp.abs(theirs).max())))
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_packed_equals_dense_with_every_gradient(kind, demos):
+    """For random masks, all slots and none, with the latent's noise."""
+    run, params, eps = gradients(kind, packed)
+    reference, _, _ = gradients(kind, dense)
+    for mask in MASKS:
+        valid = jnp.asarray(mask)
+        found = run(params, demos, valid, eps)
+        assert_same(found, reference(params, demos, valid, eps))
+        assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found))
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_packing_by_device_equals_packing_at_once(kind, demos):
+    """Four devices of one row each: one without any demonstration, one full."""
+    mesh = data_mesh(jax.devices()[:4])
+    rows = jnp.concatenate([demos, demos[:1]])
+    valid = jnp.concatenate([VALID, VALID[:1]])
+    encoder = make(kind)
+    graph, params, buffers = split(encoder)
+    eps = encoder.noise(jax.random.key(0), 4, K)
+
+    def loss(params, per_shard):
+        context = nnx.merge(graph, params, buffers)(rows, valid, eps=eps, per_shard=per_shard)
+        return jnp.square(context.tokens[:, 0]).sum() + context.kl, context
+
+    both = [jax.jit(jax.value_and_grad(lambda p, by=by: loss(p, by), has_aux=True))(params)
+            for by in (per_shard(mesh), lambda f: f)]
+    assert_same(*both)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_neither_order_nor_padded_slots_matter(kind, demos):
+    """Any order of the slots, anything in the slots that hold nothing, and any number of them more."""
+    encoder = make(kind)
+    eps = encoder.noise(jax.random.key(0), B, K)
+    by_slot = eps is not None and eps.ndim == 3
+    run = jax.jit(lambda demos, valid, eps: encoder(demos, valid, eps=eps))
+    context = run(demos, VALID, eps)
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(K)
+        moved = run(demos[:, order], VALID[:, order], eps[:, order] if by_slot else eps)
+        np.testing.assert_allclose(moved.tokens, context.tokens, atol=1e-5)
+        np.testing.assert_allclose(moved.kl, context.kl, rtol=1e-5)
+    other = run(jnp.where(VALID[..., None, None], demos, 7), VALID, eps)
+    wider = run(jnp.pad(demos, ((0, 0), (0, 2), (0, 0), (0, 0)), constant_values=3), jnp.pad(VALID, ((0, 0), (0, 2))),
+                jnp.pad(eps, ((0, 0), (0, 2), (0, 0)), constant_values=9.0) if by_slot else eps)
+    np.testing.assert_array_equal(other.tokens, context.tokens)
+    np.testing.assert_array_equal(other.kl, context.kl)
+    np.testing.assert_allclose(wider.tokens, context.tokens, atol=1e-5)
+    np.testing.assert_allclose(wider.kl, context.kl, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "pooling"), [*((kind, "mean") for kind in ENCODERS), ("standard", "attention"),
+                                               ("standard", "weighted")])
+def test_gradients_are_finite_without_demonstrations(kind, pooling):
+    graph, params, buffers = split(make(kind, pooling))
+
+    def loss(params, valid):
+        encoder = nnx.merge(graph, params, buffers)
+        context = encoder(jnp.zeros((B, K, 2, S), jnp.uint8), valid, eps=encoder.noise(jax.random.key(0), B, K))
+        return jnp.square(context.tokens).sum() + context.kl
+
+    gradient = jax.jit(jax.grad(loss))
+    for valid in (VALID, jnp.zeros_like(VALID)):
+        assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient(params, valid)))
+
+
+@pytest.mark.parametrize("kind", ["hybrid_variational", "lpn_variational"])
+def test_noise_is_explicit_and_moves_the_context(kind, demos):
+    encoder = make(kind)
+    eps = encoder.noise(jax.random.key(0), B, K)
+    assert eps.shape == ((B, K, 16) if kind == "lpn_variational" else (B, 16))
+    drawn, mean = encoder(demos, VALID, eps=eps), encoder(demos, VALID)
+    assert float(jnp.abs(drawn.tokens - mean.tokens)[:2].max()) > 1e-3
+    np.testing.assert_allclose(drawn.kl, mean.kl, rtol=1e-6)
+
+
+def test_kl_counts_only_rows_that_are_encoded(demos):
+    encoder = make("hybrid_variational")
+    alone = encoder(demos[:1], VALID[:1]).kl
+    chosen = encoder(demos, VALID, rows=jnp.asarray([True, False, False])).kl
+    np.testing.assert_allclose(chosen, alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["hybrid_variational", "lpn_variational"])
+def test_kl_does_not_depend_on_the_batch_size(kind, demos):
+    encoder = make(kind)
+    twice = encoder(jnp.tile(demos, (2, 1, 1, 1)), jnp.tile(VALID, (2, 1))).kl
+    np.testing.assert_allclose(twice, encoder(demos, VALID).kl, rtol=1e-6)
+
+
+def test_log_variance_of_a_task_latent_is_clamped():
+    latent = TaskLatent(ARCH, nnx.Rngs(0))
+    latent.logvar_proj.bias[...] = jnp.full((16,), 100.0)
+    _, posterior = latent(jnp.ones((1, 2, 16)), None)
+    assert (posterior.log_variance == 10).all()
+
+
+def test_packing_runs_only_chunks_with_a_valid_slot():
+    """40 slots in chunks of 3: an encoder that counts its calls on the host sees the valid ones only."""
+    calls = []
+
+    def encode(pairs):
+        jax.debug.callback(lambda: calls.append(1))
+        return pairs.reshape(len(pairs), -1).astype(jnp.float32)
+
+    demos = jnp.arange(40 * 2 * 2, dtype=jnp.int32).reshape(10, 4, 2, 2)
+    valid = jnp.zeros((10, 4), bool).at[3, 1].set(True).at[9, 3].set(True)
+    out = jax.jit(lambda d, v: encode_valid(encode, d, v))(demos, valid)
+    jax.effects_barrier()
+    assert len(calls) == 1
+    np.testing.assert_array_equal(out, demos.reshape(10, 4, 4) * valid[..., None])

@@ -1,0 +1,92 @@
+"""The rows of one evaluation: every query of every chosen variant of every task, exactly once.
+
+Rows run over tasks, within a task over its variants, within a variant over its queries. Variant 0 is the
+identity; the others are a pure function of (seed, task id): more variants continue the list of fewer.
+"""
+
+import functools
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from trm_jax.data.arc import augment, grids
+from trm_jax.data.arc.augment import Variant
+from trm_jax.data.arc.rows import PADDING
+from trm_jax.data.arc.tasks import Task
+from trm_jax.data.arc.voting import Votes
+
+
+class Place(NamedTuple):
+    """Where a row stands: index of the task in the plan, number of the variant, index of the query."""
+
+    task: int
+    variant: int
+    query: int
+
+
+class EvalPlan:
+    """`len(plan)` rows; `plan.locate(row)` says what a row is.
+
+    Args:
+      tasks: in the order of the rows.
+      variants: per task, at least 1.
+      seed: of the random variants, not negative.
+    Raises:
+      ValueError: no task, or a number of variants that no task has.
+    """
+
+    def __init__(self, tasks: Sequence[Task], variants: int, seed: int):
+        if not tasks:
+            raise ValueError("no task to evaluate")
+        if not 1 <= variants <= augment.VARIANTS:
+            raise ValueError(f"{variants} variants per task: 1 to {augment.VARIANTS} are possible")
+        self.tasks = tuple(tasks)
+        self.variants = variants
+        self._seed = seed
+        self._first_row = np.cumsum([0, *(variants * len(task.queries) for task in tasks)])  # and the end
+        self._of_task = functools.lru_cache(maxsize=16)(self._draw)  # batches visit tasks in order
+
+    def __len__(self) -> int:
+        return int(self._first_row[-1])
+
+    def locate(self, row: int) -> Place:
+        """Raises IndexError unless 0 ≤ row < len(plan)."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        task = int(np.searchsorted(self._first_row, row, side="right")) - 1
+        variant, query = divmod(row - int(self._first_row[task]), len(self.tasks[task].queries))
+        return Place(task, variant, query)
+
+    def variant(self, task: int, number: int) -> Variant:
+        """Variant `number` of the task with index `task`."""
+        return self._of_task(task)[number]
+
+    def variant_number(self, place: Place) -> int:
+        """Running number of (task, variant), which the queries of a variant share."""
+        return place.task * self.variants + place.variant
+
+    def vote(self, votes: Votes, rows: Iterable[int], tokens: np.ndarray, q_halt: Iterable[float]) -> None:
+        """Casts a batch's predictions, mapped back, as votes. Padded rows are skipped wherever they stand.
+
+        Args:
+          rows: (B,) row numbers, PADDING for padded ones.
+          tokens: (B, S) predicted tokens.
+          q_halt: (B,) logits.
+        """
+        side = math.isqrt(tokens.shape[-1])
+        for row, canvas, logit in zip(rows, tokens, q_halt, strict=True):
+            if row == PADDING:
+                continue
+            place = self.locate(int(row))
+            grid = grids.crop(canvas, side)
+            if grid is not None:
+                grid = self.variant(place.task, place.variant).invert(grid)
+            votes.add(self.tasks[place.task].id, place.query, place.variant, grid, float(logit))
+
+    def _draw(self, task: int) -> list[Variant]:
+        task_hash = hashlib.sha256(self.tasks[task].id.encode()).digest()
+        rng = np.random.default_rng((self._seed, int.from_bytes(task_hash[:8], "little")))
+        return augment.distinct_variants(rng, self.variants)

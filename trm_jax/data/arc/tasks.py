@@ -1,0 +1,138 @@
+"""Tasks: demonstration pairs and queries, checked once when they are read."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from trm_jax.data.arc import grids
+from trm_jax.data.arc.augment import extent
+from trm_jax.data.arc.grids import Grid, Shape
+
+
+class TaskError(ValueError):
+    """A source of tasks cannot be read. One line that names the file and, where there is one, the task."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pair:
+    """An input and its output; the output of a query is None where the answer is not known."""
+
+    input: Grid
+    output: Grid | None
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """Extents of the grids there are."""
+        return [grid.shape for grid in (self.input, self.output) if grid is not None]
+
+    @property
+    def digest(self) -> str:
+        """Digests of both grids; nothing after the bar where the output is not known."""
+        return f"{grids.digest(self.input)}|{'' if self.output is None else grids.digest(self.output)}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """One original task. `demos` (all with output) and `queries` hold at least one pair each."""
+
+    id: str
+    demos: tuple[Pair, ...]
+    queries: tuple[Pair, ...]
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        return self.demos + self.queries
+
+    @property
+    def answers(self) -> dict[int, Grid]:
+        """The known answers by index of the query."""
+        return {index: query.output for index, query in enumerate(self.queries) if query.output is not None}
+
+    @functools.cached_property
+    def side(self) -> int:
+        """Side of the smallest square canvas on which every grid of the task fits."""
+        return max(extent([shape for pair in self.pairs for shape in pair.shapes]))
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """sha256 over all pairs in any order: equal for tasks of the same content, whatever their ids."""
+        return hashlib.sha256("|".join(sorted(pair.digest for pair in self.pairs)).encode()).hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+      TaskError: it is missing, unreadable or malformed.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TaskError(f"{path}: no such file") from None
+    except OSError as error:
+        raise TaskError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # of JSON or of UTF-8
+        raise TaskError(f"{path}: malformed JSON: {error}") from None
+
+
+def parse(task_id: str, content: Any, place: str) -> Task:
+    """Builds a task from ARC's form {"train": [{"input", "output"}, …], "test": [{"input", ["output"]}, …]}.
+
+    Args:
+      content: nested lists or arrays.
+      place: file (or source) for the error message.
+    Raises:
+      TaskError: another form, no demonstrations, no test inputs, or a grid that `grids.as_grid` refuses.
+    """
+    where = f"{place}: task {task_id}"
+    if not isinstance(content, dict):
+        raise TaskError(f'{where}: not of the form {{"train": [pairs], "test": [pairs]}}')
+    for part, noun in (("train", "demonstrations"), ("test", "test inputs")):
+        if not isinstance(content.get(part), list) or not content[part]:
+            raise TaskError(f'{where}: has no {noun} ("{part}" is missing or no list, or empty)')
+    demos = [_pair(pair, f"{where}: train[{i}]", answered=True) for i, pair in enumerate(content["train"])]
+    queries = [_pair(pair, f"{where}: test[{i}]", answered=False) for i, pair in enumerate(content["test"])]
+    return Task(task_id, tuple(demos), tuple(queries))
+
+
+def _pair(content: Any, where: str, answered: bool) -> Pair:
+    """One pair; `answered` says that it must have an output."""
+    if not isinstance(content, dict):
+        raise TaskError(f'{where}: not of the form {{"input": grid, "output": grid}}')
+    cells = {name: content.get(name) for name in ("input", "output")}
+    found = {}
+    for name, value in cells.items():
+        if value is None:
+            if name == "input" or answered:
+                raise TaskError(f"{where}: has no {name}")
+            continue
+        try:
+            found[name] = grids.as_grid(value)
+        except ValueError as error:
+            raise TaskError(f"{where}.{name}: {error}") from None
+    return Pair(found["input"], found.get("output"))
+
+
+def without_shared(
+    train: tuple[Task, ...], evaluation: tuple[Task, ...]
+) -> tuple[tuple[Task, ...], tuple[str, ...]]:
+    """Drops the train tasks that also stand in the evaluation set, by id or by content.
+
+    Returns:
+      The tasks that stay, and the ids of those dropped.
+    """
+    ids, digests = {task.id for task in evaluation}, {task.digest for task in evaluation}
+    shared = [task.id in ids or task.digest in digests for task in train]
+    kept = tuple(task for task, drop in zip(train, shared, strict=True) if not drop)
+    return kept, tuple(task.id for task, drop in zip(train, shared, strict=True) if drop)
+
+
+def fitting(tasks: tuple[Task, ...], side: int) -> tuple[tuple[Task, ...], tuple[str, ...]]:
+    """Parts the tasks whose every grid fits a side×side canvas from the ids of those that do not."""
+    return (
+        tuple(task for task in tasks if task.side <= side),
+        tuple(task.id for task in tasks if task.side > side),
+    )

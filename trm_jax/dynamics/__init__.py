@@ -1,0 +1,1 @@
+"""One update of a training run, and answering: pure functions of arrays."""

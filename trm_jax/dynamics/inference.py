@@ -1,0 +1,122 @@
+"""Answering: encode the demonstrations once, then ACT steps until every row is done, all in one program.
+
+Shapes: B rows, S grid tokens, T context tokens, D hidden size, V vocabulary.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, struct
+
+from trm_jax.data.arc.rows import PADDING
+from trm_jax.dynamics.act import Batch
+from trm_jax.dynamics.collapse import Statistics, measure
+from trm_jax.dynamics.losses import RowLosses, row_losses
+from trm_jax.dynamics.state import Tree
+from trm_jax.models.decoder import Latents
+from trm_jax.models.encoders import Context, PerShard
+from trm_jax.models.etrm import ETRM
+
+HALTING = ("max_steps", "q")
+
+
+class Prediction(struct.PyTreeNode):
+    """What the model answers.
+
+    Attributes:
+        tokens: (B, S) uint8 predicted canvas.
+        q_halt: (B,) float32 halt logit; its sigmoid is the model's confidence.
+        steps: (B,) int32 ACT steps taken; 0 for a padded row.
+    """
+
+    tokens: jax.Array
+    q_halt: jax.Array
+    steps: jax.Array
+
+
+Predict = Callable[..., tuple[Prediction, RowLosses]]  # of parameters, buffers, batch, variant
+Measure = Callable[..., Statistics]  # of parameters, buffers, batch, variant, groups
+
+
+class _Loop(struct.PyTreeNode):
+    """Rows under way; `logits` (B, S, V), `q_halt` and `steps` (B,) stand still once a row is `done` (B,)."""
+
+    z: Latents
+    logits: jax.Array
+    q_halt: jax.Array
+    steps: jax.Array
+    done: jax.Array
+
+
+def encode_variants(model: ETRM, batch: Batch, variant: jax.Array, per_shard: PerShard) -> Context:
+    """Context of every row, with the demonstrations of adjacent rows of the same variant encoded once per device.
+
+    Args:
+        variant: (B,) int32; equal neighbours share their demonstrations.
+    """
+    def owners(_: None, variant: jax.Array) -> tuple[jax.Array, jax.Array]:
+        first = jnp.concatenate([jnp.ones(1, bool), variant[1:] != variant[:-1]])
+        return first, jax.lax.cummax(jnp.where(first, jnp.arange(len(variant)), 0))
+
+    def share(_: None, tokens: jax.Array, owner: jax.Array) -> jax.Array:
+        return tokens[owner]
+
+    first, owner = per_shard(owners)(None, variant)
+    context = model.encoder(batch.demos, batch.demo_mask, rows=first & (variant != PADDING), per_shard=per_shard)
+    return context.replace(tokens=per_shard(share)(None, context.tokens, owner))
+
+
+def solve_rows(model: ETRM, batch: Batch, tokens: jax.Array, real: jax.Array,
+               halt: str) -> tuple[Prediction, jax.Array]:
+    """ACT steps until all rows are done: `halt` is "max_steps", or "q" to stop each row when q_halt > 0.
+
+    Args:
+        tokens: (B, T, D) context.
+        real: (B,) bool; the other rows are padding, for which no step is taken.
+
+    Returns:
+        The prediction and the logits (B, S, V) of each row's last step.
+    """
+    decoder = model.decoder
+
+    def step(loop: _Loop) -> _Loop:
+        z, logits, q = decoder(loop.z, batch.inputs, tokens)
+        logits = jnp.where(loop.done[:, None, None], loop.logits, logits)
+        q_halt = jnp.where(loop.done, loop.q_halt, q[:, 0])
+        steps = jnp.where(loop.done, loop.steps, loop.steps + 1)
+        done = loop.done | (steps >= decoder.arch.halt_max_steps)
+        return _Loop(z, logits, q_halt, steps, done | (q_halt > 0) if halt == "q" else done)
+
+    B, S = batch.inputs.shape
+    start = _Loop(decoder.initial(B), jnp.zeros((B, S, decoder.lm_head.out_features)), jnp.zeros(B),
+                  jnp.zeros(B, jnp.int32), ~real)
+    end = jax.lax.while_loop(lambda loop: ~loop.done.all(), step, start)
+    return Prediction(jnp.argmax(end.logits, axis=-1).astype(jnp.uint8), end.q_halt, end.steps), end.logits
+
+
+def predict(graph: nnx.GraphDef, halt: str, loss_type: str, per_shard: PerShard, params: Tree, buffers: Tree,
+            batch: Batch, variant: jax.Array) -> tuple[Prediction, RowLosses]:
+    """Predictions of a batch, and how right each row is.
+
+    Args:
+        graph, halt, loss_type, per_shard: static.
+        variant: (B,) int32 running number of the row's (task, variant), PADDING for a padded row.
+    """
+    model = nnx.merge(graph, params, buffers)
+    context = encode_variants(model, batch, variant, per_shard)
+    prediction, logits = solve_rows(model, batch, context.tokens, variant != PADDING, halt)
+    return prediction, row_losses(logits, prediction.q_halt, batch.labels, loss_type)
+
+
+def encoder_statistics(graph: nnx.GraphDef, per_shard: PerShard, params: Tree, buffers: Tree, batch: Batch,
+                       variant: jax.Array, groups: int) -> Statistics:
+    """How the contexts of a batch vary over and within `groups` tasks, which `batch.task` numbers from 0.
+
+    Args:
+        graph, per_shard, groups: static.
+        variant: (B,) int32, PADDING for a padded row.
+    """
+    real = variant != PADDING
+    encoder = nnx.merge(graph, params, buffers).encoder
+    return measure(encoder(batch.demos, batch.demo_mask, rows=real, per_shard=per_shard), real, batch.task, groups)

@@ -1,0 +1,1 @@
+"""What keeps a run alive: its settings, devices, checkpoints and records."""

@@ -1,0 +1,198 @@
+"""Weights converted from PyTorch: a folder with a manifest beside one orbax tree for each part of the model.
+
+    manifest.json            what the weights are, where they come from, what became of every key
+    decoder/ [encoder/]      {"params": …, "buffers": …}; an encoder only where the source was a whole ETRM
+    [puzzle_embeddings.npy]  (rows, width) float32, where they were kept
+
+`tools/convert_torch_ckpt.py` writes it and `train.load_pretrained_decoder` names it.
+"""
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import nnx
+
+from trm_jax.errors import ConfigError
+from trm_jax.models.decoder import ArchConfig, Decoder
+from trm_jax.models.encoders import EncoderConfig
+from trm_jax.models.etrm import ETRM, split
+from trm_jax.run.checkpoint import load_tree, save_tree
+
+Tree = dict[str, Any]
+
+MANIFEST_FILE = "manifest.json"
+PUZZLE_EMBEDDINGS_FILE = "puzzle_embeddings.npy"
+FORMAT = 1
+CONVERT = "python tools/convert_torch_ckpt.py"
+
+# What of the `arch` section the weights were trained with; the rest of it (activations, halting) is a run's choice.
+ARCH_FIELDS = ("hidden_size", "num_heads", "expansion", "L_layers", "H_cycles", "L_cycles", "puzzle_emb_len",
+               "pos_encodings", "mlp_t")
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """What became of one key of the PyTorch state dict.
+
+    Attributes:
+        name: without the prefixes of wrappers.
+        shape, dtype: as they were there.
+        parameter: dotted path of the array here, None where the key was skipped.
+        skipped: why, None where it was used.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    parameter: str | None
+    skipped: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a converted checkpoint holds.
+
+    Attributes:
+        source, sha256: name and hash of the PyTorch file.
+        arch: the ARCH_FIELDS.
+        seq_len: S the weights are made for; None where no weight depends on it (rotary positions).
+        encoder: the `encoder` section but for `max_demos`; None without an encoder.
+        dtype: of the arrays here.
+        keys: every key of the source.
+        puzzle_embeddings: shape of the source's table, None where it had none.
+        puzzle_embeddings_kept: whether PUZZLE_EMBEDDINGS_FILE holds it.
+        official: whether training saw the evaluation tasks' demonstrations, as for the published ARC checkpoints.
+        official_because: how that is known.
+    """
+
+    source: str
+    sha256: str
+    arch: dict[str, Any]
+    seq_len: int | None
+    encoder: dict[str, Any] | None
+    dtype: str
+    keys: tuple[Key, ...]
+    puzzle_embeddings: tuple[int, ...] | None
+    puzzle_embeddings_kept: bool
+    official: bool
+    official_because: str
+    format: int = FORMAT
+
+
+def model_shapes(arch: dict[str, Any], encoder: dict[str, Any] | None, seq_len: int | None) -> tuple[Tree, Tree]:
+    """Parameter and buffer trees, as shapes, of the model with these sizes; a decoder alone without `encoder`."""
+    sizes = ArchConfig(**arch, forward_dtype="float32", halt_max_steps=1, halt_exploration_prob=0.0)
+    tokens = seq_len or 1  # without a sequence length no shape depends on it
+    if encoder is None:
+        _, params, buffers = split(nnx.eval_shape(lambda: Decoder(sizes, tokens, nnx.Rngs(0))))
+        return {"decoder": params}, {"decoder": buffers}
+    settings = EncoderConfig(**encoder, max_demos=1)  # no shape depends on the number of slots
+    _, params, buffers = split(nnx.eval_shape(lambda: ETRM(sizes, settings, tokens, nnx.Rngs(0))))
+    return params, buffers
+
+
+def save(path: Path, manifest: Manifest, params: Tree, buffers: Tree) -> None:
+    """Writes a converted checkpoint into the existing folder `path`, the manifest last."""
+    for part in params:
+        save_tree(path / part, {"params": params[part], "buffers": buffers.get(part, {})})
+    (path / MANIFEST_FILE).write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n")
+
+
+def load(path: Path, manifest: Manifest) -> tuple[Tree, Tree]:
+    """Parameters and buffers of every part of the converted checkpoint `path`, as numpy arrays."""
+    params, buffers = model_shapes(manifest.arch, manifest.encoder, manifest.seq_len)
+    parts = {part: load_tree(path / part, {"params": params[part], "buffers": buffers.get(part, {})})
+             for part in params}
+    return ({part: tree["params"] for part, tree in parts.items()},
+            {part: tree["buffers"] for part, tree in parts.items() if tree["buffers"]})
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the converted checkpoint in folder `path`.
+
+    Raises:
+        ConfigError: there is none; for a PyTorch file the message gives the command that converts it.
+    """
+    if not path.exists():
+        raise ConfigError(f"no converted checkpoint at {path}: there is no such folder")
+    if path.is_file():
+        kind = "a PyTorch file" if zipfile.is_zipfile(path) else "a file"
+        raise ConfigError(f"no converted checkpoint at {path}: it is {kind}; convert it with "
+                          f"`{CONVERT} {path} {path}_jax` and set train.load_pretrained_decoder={path}_jax")
+    file = path / MANIFEST_FILE
+    if not file.exists():
+        raise ConfigError(f"no converted checkpoint at {path}: the folder has no {MANIFEST_FILE}; `{CONVERT}` writes "
+                          "it from a PyTorch checkpoint")
+    try:
+        values = json.loads(file.read_text())
+        if values["format"] != FORMAT:
+            raise ConfigError(f"{file} has format {values['format']}, this version reads {FORMAT}: convert again")
+        table = values["puzzle_embeddings"]
+        keys = tuple(Key(**key | {"shape": tuple(key["shape"])}) for key in values["keys"])
+        return Manifest(**values | {"keys": keys, "puzzle_embeddings": None if table is None else tuple(table)})
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file} cannot be read ({error}): convert again") from None
+
+
+def restore_decoder(path: str | Path, arch: ArchConfig, seq_len: int, params: Tree,
+                    buffers: Tree) -> tuple[Tree, Tree, list[str]]:
+    """`params` and `buffers` with the decoder of the converted checkpoint `path`.
+
+    Only the decoder is taken, also from the checkpoint of a whole ETRM: the experiments compare encoders that
+    start afresh.
+
+    Args:
+        arch, seq_len: of the run.
+        params, buffers: {"encoder": …, "decoder": …} of a fresh model; the decoder's leaves, arrays or shapes
+            with shardings, say where the restored ones go.
+
+    Returns:
+        New trees that share the encoder's leaves, and lines for the log.
+
+    Raises:
+        ConfigError: there is no converted checkpoint, or it was trained with another architecture.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    check_fits(path, manifest, arch, seq_len)
+    decoder = load_tree(path / "decoder", {"params": params["decoder"], "buffers": buffers["decoder"]})
+    return (params | {"decoder": decoder["params"]}, buffers | {"decoder": decoder["buffers"]},
+            _report(path, manifest, params))
+
+
+def check_fits(path: Path, manifest: Manifest, arch: ArchConfig, seq_len: int) -> None:
+    """Raises ConfigError, with both values and the flag to set, where a run's sizes are not the checkpoint's."""
+    problems = [
+        f"arch.{name} is {getattr(arch, name)!r} in the config and {manifest.arch[name]!r} in the checkpoint: "
+        f"set --config.arch.{name}={manifest.arch[name]}"
+        for name in ARCH_FIELDS if getattr(arch, name) != manifest.arch[name]
+    ]
+    if manifest.seq_len not in (None, seq_len):
+        problems.append(f"a canvas has {seq_len} tokens in the config and {manifest.seq_len} in the checkpoint: "
+                        f"set --config.data.max_grid_size={round(manifest.seq_len**0.5)}")
+    if problems:
+        raise ConfigError(f"train.load_pretrained_decoder={path} does not fit the config: {'; '.join(problems)}")
+
+
+def held_out_note(manifest: Manifest) -> str | None:
+    """What has to stand beside a held-out score that started from this checkpoint, None where there is nothing."""
+    if not manifest.official:
+        return None
+    return (f"note: held-out scores are not clean: the pretrained decoder ({manifest.source}) was itself trained "
+            f"with the evaluation tasks' demonstrations ({manifest.official_because})")
+
+
+def _report(path: Path, manifest: Manifest, params: Tree) -> list[str]:
+    def count(part: str) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(params[part]))
+
+    lines = [f"decoder: {count('decoder'):,} parameters from {manifest.source} (sha256 {manifest.sha256}) in {path}",
+             f"encoder: {count('encoder'):,} parameters, initialised fresh"]
+    if manifest.encoder is not None:
+        lines[1] += f"; the {manifest.encoder['type']} encoder of {manifest.source} was left out"
+    note = held_out_note(manifest)
+    return lines if note is None else [*lines, note]

@@ -1,0 +1,230 @@
+"""A run's configuration as frozen dataclasses, checked as a whole."""
+
+import dataclasses
+import fnmatch
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trm_jax.data.arc import augment
+from trm_jax.data.pipeline import DataConfig
+from trm_jax.dynamics.inference import HALTING
+from trm_jax.dynamics.losses import LossConfig
+from trm_jax.dynamics.optim import OptimConfig
+from trm_jax.dynamics.steps import ModeConfig
+from trm_jax.errors import ConfigError, check_choice, check_numbers, nearest
+from trm_jax.models.decoder import ArchConfig
+from trm_jax.models.encoders import EncoderConfig
+from trm_jax.run import fields
+
+Config = dict[str, dict[str, Any]]  # section → field → plain value
+
+CONFIG_FILE = "config.json"
+
+# What an evaluation of a trained run may set otherwise than its training did.
+CHANGEABLE = ("eval.augmentations", "eval.halt", "eval.batch_size", "eval.pass_ks", "data.max_eval_groups",
+              "data.source", "arch.halt_max_steps", "arch.forward_dtype")
+# What a run that continues may set otherwise than it began; of these, only the start of a run reads the last.
+FREE = ("train.max_steps", "train.epochs", "train.eval_interval", "train.log_every_steps", "eval.*", "checkpoint.*",
+        "data.max_eval_groups", "arch.forward_dtype", "train.load_pretrained_decoder")
+AT_START = ("train", "load_pretrained_decoder")
+MODEL = ("arch.*", "encoder.*", "data.max_grid_size", "mode.name")  # what makes another model
+
+OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<name>[^=]*)(?:=(?P<text>.*))?", re.DOTALL)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The `train` section; configs/base.py says what each field means."""
+
+    epochs: int
+    eval_interval: int
+    max_steps: int
+    log_every_steps: int
+    seed: int
+    load_pretrained_decoder: str
+
+    def __post_init__(self) -> None:
+        check_numbers("train", self, ["epochs", "eval_interval", "log_every_steps"], at_least=1)
+        check_numbers("train", self, ["max_steps", "seed"], at_least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """The `eval` section; configs/base.py says what each field means."""
+
+    augmentations: int
+    halt: str
+    batch_size: int
+    pass_ks: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_choice("eval.halt", self.halt, HALTING)
+        check_numbers("eval", self, ["batch_size"], at_least=1)
+        if not 1 <= self.augmentations <= augment.VARIANTS:
+            raise ConfigError(f"eval.augmentations={self.augmentations} must be at least 1, the task as it is, "
+                              f"and at most {augment.VARIANTS:,}")
+        if not self.pass_ks or min(self.pass_ks) < 1:
+            raise ConfigError(f"eval.pass_ks={self.pass_ks} must name at least one K, all positive")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """The `checkpoint` section; configs/base.py says what each field means."""
+
+    every_steps: int
+    keep: int
+
+    def __post_init__(self) -> None:
+        check_numbers("checkpoint", self, ["every_steps"], at_least=0)
+        check_numbers("checkpoint", self, ["keep"], at_least=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All sections of a run's config. Raises ConfigError where two of them do not fit together."""
+
+    mode: ModeConfig
+    arch: ArchConfig
+    encoder: EncoderConfig
+    loss: LossConfig
+    optim: OptimConfig
+    data: DataConfig
+    train: TrainConfig
+    eval: EvalConfig
+    checkpoint: CheckpointConfig
+
+    def __post_init__(self) -> None:
+        if self.encoder.variational and self.loss.kl_weight == 0:
+            raise ConfigError(f"encoder.type={self.encoder.type!r} is variational and needs loss.kl_weight above 0; "
+                              "without it the latent's noise is never held in check")
+        if not self.encoder.variational and self.loss.kl_weight:
+            raise ConfigError(f"loss.kl_weight={self.loss.kl_weight} has no effect: encoder.type="
+                              f"{self.encoder.type!r} has no latent; set loss.kl_weight=0")
+        for field, neutral in self.encoder.unread.items():
+            raise ConfigError(f"encoder.{field}={getattr(self.encoder, field)!r} has no effect with encoder.type="
+                              f"{self.encoder.type!r}; set encoder.{field}={neutral!r}")
+        if self.arch.mlp_t and self.arch.pos_encodings == "rope":
+            raise ConfigError("arch.pos_encodings='rope' has no effect with arch.mlp_t; set it to 'none' or 'learned'")
+
+    @property
+    def seq_len(self) -> int:
+        """S, tokens of one canvas."""
+        return self.data.max_grid_size**2
+
+    def steps(self, epochs: int, groups: int) -> int:
+        """Batches that `epochs` epochs over `groups` tasks come to, at least one."""
+        return max(1, epochs * groups // self.data.global_batch_size)
+
+
+SECTIONS: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(Settings)}
+
+
+def from_dict(config: Mapping[str, Any]) -> Settings:
+    """Settings from nested plain values, e.g. a ConfigDict's or config.json's.
+
+    Raises:
+        ConfigError: a section or field is unknown, missing, or holds what it must not.
+    """
+    fields.check_names("section", config, SECTIONS)
+    return Settings(**{name: _section(name, cls, config[name]) for name, cls in SECTIONS.items()})
+
+
+def read(workdir: Path) -> Config:
+    """The config of the run in `workdir`, as it was saved; its sections and fields may be those of another version.
+
+    Raises:
+        ConfigError: there is none, or it is damaged.
+    """
+    file = workdir / CONFIG_FILE
+    if not file.exists():
+        raise ConfigError(f"{workdir} holds no run: {CONFIG_FILE} is missing")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} is malformed: {error}") from None
+    if not isinstance(config, dict) or not all(isinstance(section, dict) for section in config.values()):
+        raise ConfigError(f"{file} is malformed: not of the form {{section: {{field: value}}}}")
+    return config
+
+
+def load(workdir: Path, changes: Iterable[str] = ()) -> Settings:
+    """Settings of the run in `workdir`, with `changes` to them, each "SECTION.FIELD=VALUE" of CHANGEABLE.
+
+    Raises:
+        ConfigError: there is no run, or a change that cannot be made.
+    """
+    config = read(workdir)
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if name not in CHANGEABLE or not equals:
+            raise ConfigError(f"--config.{change}: of a trained run only --config.FIELD=VALUE of these can be set; "
+                              f"{nearest(name, CHANGEABLE)}")
+        section, field = name.split(".")
+        config.setdefault(section, {})[field] = fields.parse(name, text, _kind(name))
+    return from_dict(config)
+
+
+def continued(workdir: Path, config: Config) -> tuple[Config, list[str]]:
+    """`config` as the run that is saved in `workdir` continues with it.
+
+    Returns:
+        `config`, with what only the start of the run reads as it was there; lines for the log.
+
+    Raises:
+        ConfigError: they differ in anything but FREE.
+    """
+    saved = read(workdir)
+    there, here = _flat(saved), _flat(config)
+    differing = {name: f"{name}: {_shown(there.get(name))} there, {_shown(here.get(name))} here"
+                 for name in here | there if there.get(name) != here.get(name)}
+    fixed = [name for name in differing if not _among(name, FREE)]
+    if fixed:
+        what = "model" if any(_among(name, MODEL) for name in fixed) else "config"
+        raise ConfigError(f"{workdir} holds a run of another {what} ({'; '.join(differing[name] for name in fixed)}); "
+                          "choose another --workdir")
+    section, field = AT_START
+    at_start = {field: saved.get(section, {}).get(field, config[section][field])}
+    log = [f"config changed since the last start: {'; '.join(differing.values())}"] if differing else []
+    return config | {section: config[section] | at_start}, log
+
+
+def check_overrides(words: Iterable[str]) -> None:
+    """Raises ConfigError where one of these words of a command line sets an unknown field, or to a wrong value."""
+    for word in words:
+        if match := OVERRIDE.fullmatch(word):
+            kind = _kind(match["name"])
+            if match["text"] is not None:
+                fields.parse(match["name"], match["text"], kind)
+
+
+def _section(name: str, cls: Any, values: Mapping[str, Any]) -> Any:
+    kinds = fields.kinds(cls)
+    fields.check_names(f"field of config.{name}", values, kinds)
+    for field, value in values.items():
+        fields.check_kind(f"{name}.{field}", value, kinds[field])
+    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def _kind(name: str) -> Any:
+    """Type of the field SECTION.FIELD. Raises ConfigError where there is no such field."""
+    section, _, field = name.partition(".")
+    fields.check_known("section", section, SECTIONS)
+    kinds = fields.kinds(SECTIONS[section])
+    fields.check_known(f"field of config.{section}", field, kinds)
+    return kinds[field]
+
+
+def _among(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """SECTION.FIELD → value."""
+    return {f"{section}.{field}": value for section, values in config.items() for field, value in values.items()}
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else repr(value)
