@@ -1,10 +1,16 @@
-"""Eight virtual CPU devices, strict ranks, full-precision matmuls: set before the first use of a device."""
+"""Eight virtual CPU devices, strict ranks, full-precision matmuls: set before the first use of a device.
+
+Tests run on all cores that they may use, and compile each program once: workers, and the commands that tests start
+as processes of their own, share what has been compiled in .pytest_cache/xla.
+"""
 
 import os
 import re
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
 import pytest
@@ -14,9 +20,6 @@ from tests import parity
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
-# Tests compile the same small programs again and again: they, and the workers, share what has been compiled.
-jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +46,12 @@ def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs see the first of the virtual devices only."""
     first = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda: first)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker for each core that this process may use; none besides it where that is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if cores > 1 else 0
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
