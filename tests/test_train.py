@@ -33,7 +33,7 @@ def test_every_preset_trains_and_logs(name, source, tmp_path, one_device):
     assert int(state.step) == 3
     tags = scalars(tmp_path / "run")
     assert COMMON_TAGS <= tags.keys()
-    assert ("train/steps" in tags) == (config.mode.name == "original")
+    assert ("train/steps" in tags) == ("train/halted_steps" in tags) == (config.mode.name == "original")
     assert ("train/encoder_grad_rows" in tags) == (config.mode.name == "original")
     for tag in ("train/kl_loss", "train/posterior_std", "train/posterior_mean_var", "eval/kl_loss"):
         assert (tag in tags) == ("variational" in config.encoder.type)

@@ -89,6 +89,9 @@ def test_original_trajectory(case):
         counts = {int(c) for c in jax.tree.leaves(state.opt.count["encoder"])}
         assert counts == {encoder_updates}
         check_metrics(case, step, metrics)
+        taken = metrics["halted_steps"]
+        expected = arrays["steps"][step][arrays["halted"][step]]
+        assert (taken.sum, taken.count) == (expected.sum(), len(expected))
     check_final(case, state, step + 1)
 
 

@@ -131,6 +131,7 @@ def original_update(recipe: Recipe, state: TrainState, batch: Batch,
     halted = has_halted(carry.steps, q_halt, draws.exploration, model.decoder.arch)
     metrics |= solving_metrics(forward.rows, q_halt, halted)
     metrics["steps"] = mean_over(carry.steps, jnp.ones_like(halted))
+    metrics["halted_steps"] = mean_over(carry.steps, halted)
     metrics["encoder_grad_rows"] = mean_over(encoded, jnp.ones_like(encoded))
     state = state.replace(params=params, opt=opt, carry=carry.replace(halted=halted),
                           samples=state.samples + started.sum())
