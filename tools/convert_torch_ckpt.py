@@ -18,6 +18,7 @@ from tools.destination import DestinationError, new_folder
 from tools.torch_checkpoint import CheckpointError
 from tools.torch_names import KeyMismatch
 from trm_jax.errors import ConfigError
+from trm_jax.paths import user_path
 from trm_jax.run import pretrained
 from trm_jax.run.pretrained import MANIFEST_FILE, PUZZLE_EMBEDDINGS_FILE, Manifest
 from trm_jax.run.settings import CONFIG_FILE as RUN_FILE
@@ -75,9 +76,9 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="convert_torch_ckpt.py", description=DESCRIPTION, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("src", metavar="SRC", type=Path,
+    parser.add_argument("src", metavar="SRC", type=user_path,
                         help="PyTorch checkpoint (--export: folder of a run or of a converted checkpoint)")
-    parser.add_argument("dst", metavar="DST", type=Path, nargs="?", help="new folder (--export: new file)")
+    parser.add_argument("dst", metavar="DST", type=user_path, nargs="?", help="new folder (--export: new file)")
     parser.add_argument("--export", action="store_true",
                         help="from trm_jax to PyTorch; importing the result gives the same arrays bit for bit")
     parser.add_argument("--step", default="latest",

@@ -39,6 +39,7 @@ from trm_jax.comparison.judgement.commands import folder_name
 from trm_jax.comparison.judgement.presets import BASELINES, NAMES, SIZES, telling
 from trm_jax.comparison.record.events import RunError
 from trm_jax.comparison.record.runs import load_run
+from trm_jax.paths import user_path
 
 CONFIGS = ROOT / "configs"
 LAUNCH = "./launch.sh"  # what the commands of a verdict begin with
@@ -176,8 +177,8 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
                         metavar=":tiny", help="size of every preset; full size without it")
     parser.add_argument("--seeds", type=seed_list, default="0", help="seeds of every preset, e.g. 0,1,2 (0)")
     parser.add_argument("--max-seeds", type=int, default=3, help="plan: most seeds of each baseline (3)")
-    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of the run folders (runs)")
-    parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (report)")
+    parser.add_argument("--root", type=user_path, default=Path("runs"), help="folder of the run folders (runs)")
+    parser.add_argument("--out", type=user_path, default=Path("report"), help="folder of the report (report)")
     parser.add_argument("--gpus", type=gpu_groups, default="", help="groups of GPUs to run side by side on: 0,1/2,3")
     options, rest = parser.parse_known_args(argv)
     options.size = options.config_suffix.removeprefix(":")

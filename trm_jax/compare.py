@@ -21,6 +21,7 @@ from trm_jax.comparison.record.events import RunError
 from trm_jax.comparison.record.groups import group_runs, smoothing_window
 from trm_jax.comparison.record.metrics import AXES
 from trm_jax.comparison.record.runs import Run, load_run
+from trm_jax.paths import user_path
 
 _OUT = flags.DEFINE_string(
     "out", "report", "Folder for report.html, the PNG pictures and summary.json; made if missing."
@@ -39,7 +40,7 @@ _AXIS = flags.DEFINE_enum(
 
 def main(argv: Sequence[str]) -> None:
     try:
-        compare(argv[1:], Path(_OUT.value), _NAMES.value, _AXIS.value)
+        compare(argv[1:], user_path(_OUT.value), _NAMES.value, _AXIS.value)
     except RunError as error:
         sys.exit(f"compare: {error}")
 
@@ -86,7 +87,7 @@ def load_runs(folders: Sequence[str], names: Sequence[str]) -> list[Run]:
     Raises:
         RunError: see `compare`.
     """
-    paths = [Path(folder) for folder in folders]
+    paths = [user_path(folder) for folder in folders]
     if not paths:
         raise RunError("name at least one run folder, for example: python -m trm_jax.compare runs/o1 runs/l1")
     if len({path.resolve() for path in paths}) < len(paths):
@@ -103,9 +104,9 @@ def labels_of(paths: list[Path], names: Sequence[str]) -> list[str]:
     given = {}
     for name in names:
         path, separator, label = name.rpartition("=")
-        if not separator or not label or Path(path) not in paths:
+        if not separator or not label or user_path(path) not in paths:
             raise RunError(f"--name {name}: write PATH=LABEL, with PATH one of {' '.join(map(str, paths))}")
-        given[Path(path)] = label
+        given[user_path(path)] = label
     last_parts = [path.resolve().name for path in paths]
     labels = [
         given.get(path, part if last_parts.count(part) == 1 else str(path))

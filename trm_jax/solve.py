@@ -27,6 +27,7 @@ from trm_jax.evaluation import pictures
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained, load_trained
+from trm_jax.paths import user_path
 from trm_jax.run.mesh import data_mesh, start_processes
 
 
@@ -127,12 +128,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trm_jax.solve", allow_abbrev=False,
                                      description="Answer one ARC task with a trained model.")
     parser.add_argument("task", help="a task file, or an id of ARC-AGI-1 or -2")
-    parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--workdir", required=True, type=user_path, help="folder of the run")
     parser.add_argument("--step", default="latest", help="checkpoint: a step, latest, or best by held-out score")
     parser.add_argument("--augmentations", type=int, metavar="N", help="variants that vote; the run's own number "
                         "where none is given")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="picture to write")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="JSON file to write")
+    parser.add_argument("--png", type=user_path, metavar="FILE", help="picture to write")
+    parser.add_argument("--json", type=user_path, metavar="FILE", help="JSON file to write")
     flags = parser.parse_args(argv)
     for path in (flags.png, flags.json):
         if path and not path.absolute().parent.is_dir():

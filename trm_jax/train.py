@@ -34,6 +34,7 @@ from trm_jax.evaluation.pictures import watched
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import PRETRAINED_FILE
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.paths import user_path
 from trm_jax.run import settings as settings_lib
 from trm_jax.run.checkpoint import Checkpoints, abstract, saved_steps
 from trm_jax.run.files import make_folder, write
@@ -122,7 +123,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
     if main:
         write(workdir / CONFIG_FILE, json.dumps(plain, indent=2))
         if settings.train.load_pretrained_decoder and not resuming:
-            note = held_out_note(read_manifest(Path(settings.train.load_pretrained_decoder)))
+            note = held_out_note(read_manifest(user_path(settings.train.load_pretrained_decoder)))
             write(workdir / PRETRAINED_FILE, json.dumps({"held_out_note": note}))
     counts = parameter_counts(state.params)
     log += [*tasks.report, f"{len(tasks.train)} train tasks, {len(tasks.evaluation)} evaluation tasks",
@@ -219,7 +220,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def main(_: list[str]) -> None:
     file, _, size = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    workdir = Path(_WORKDIR.value or f"runs/{Path(file).stem}{'-' + size if size else ''}")
+    workdir = user_path(_WORKDIR.value or f"runs/{Path(file).stem}{'-' + size if size else ''}")
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file it writes
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the loop nothing is worth saving: Ctrl-C ends it at once
     try:

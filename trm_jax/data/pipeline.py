@@ -15,15 +15,17 @@ import grain
 import numpy as np
 from flax import struct
 
-from trm_jax.data.arc import augment, grids, rows, sources, tasks
+from trm_jax.data.arc import augment, editions, grids, rows, sources, tasks
+from trm_jax.data.arc.editions import Edition
 from trm_jax.data.arc.plan import EvalPlan
 from trm_jax.data.arc.rows import PADDING, Rows, Visit
-from trm_jax.data.arc.tasks import Pair, Task, TaskError
+from trm_jax.data.arc.tasks import Pair, Task, TaskError, TaskSet
 from trm_jax.dynamics.act import Batch
 from trm_jax.errors import ConfigError, check_numbers
 
 # Making a batch holds the interpreter lock nearly throughout: more threads would not make more batches.
 _READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+MAX_NAMED = 5  # tasks that a line of the log spells out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +53,15 @@ class Split:
       train: those to train on; evaluation: those to score. Both sorted by id.
       all_evaluation: the whole evaluation set, with what was left out: the total to report beside a score.
       report: what was dropped or left out and why, one line each, for the log.
+      edition: which evaluation set it is; notes: what has to be known to read a score on it.
     """
 
     train: tuple[Task, ...]
     evaluation: tuple[Task, ...]
     all_evaluation: tuple[Task, ...]
     report: tuple[str, ...]
+    edition: Edition
+    notes: tuple[str, ...]
 
 
 def load_tasks(config: DataConfig) -> Split:
@@ -66,6 +71,8 @@ def load_tasks(config: DataConfig) -> Split:
       TaskError: the source is unknown, missing or malformed, or holds no task to evaluate.
     """
     found, report = sources.load(config.source), []
+    edition = editions.edition(config.source, found.version, found.evaluation)
+    notes = [*unreadable(found), *([edition.note] if edition.note else [])]
     if not found.evaluation:
         raise TaskError(f"{config.source} holds no evaluation task, only {len(found.train)} train tasks: a run is "
                         "scored on evaluation tasks; put some beside them")
@@ -85,8 +92,19 @@ def load_tasks(config: DataConfig) -> Split:
         train=_limit(train, "train", side, config.max_train_groups, report),
         evaluation=_limit(found.evaluation, "evaluation", side, config.max_eval_groups, report),
         all_evaluation=found.evaluation,
-        report=tuple(report),
+        report=(*report, f"evaluation set: {edition}", *notes),
+        edition=edition,
+        notes=tuple(notes),
     )
+
+
+def unreadable(found: TaskSet) -> list[str]:
+    """The line of a log that says which tasks of a source were left out because they could not be read."""
+    reasons = found.left_out
+    if not reasons:
+        return []
+    more = f"; and {len(reasons) - MAX_NAMED} more" if len(reasons) > MAX_NAMED else ""
+    return [f"tasks that cannot be read: left out {len(reasons)} ({'; '.join(reasons[:MAX_NAMED])}{more})"]
 
 
 def _limit(found: tuple[Task, ...], kind: str, side: int, count: int, report: list[str]) -> tuple[Task, ...]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from trm_jax.data.arc import tasks
+from trm_jax.data.arc.editions import Edition
 from trm_jax.data.arc.tasks import Task, TaskError
 from trm_jax.data.arc.voting import ATTEMPTS, wilson
 from trm_jax.data.pipeline import Split, load_tasks
@@ -36,6 +37,7 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
         "run": trained.workdir.resolve().name,
         "step": trained.step,
         "data": settings.data.source,
+        "evaluation_set": split.edition.to_json(),
         "canvas": side,
         "augmentations": settings.eval.augmentations,
         "halt": settings.eval.halt,
@@ -47,7 +49,7 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
         **passed,
         **{name: means[name] for name in METRICS if name in means},
         "encoder": encoder,
-        "notes": [*trained.notes, *held_out_notes(trained, split.evaluation)],
+        "notes": [*trained.notes, *split.notes, *held_out_notes(trained, split.evaluation)],
     }
 
 
@@ -68,7 +70,8 @@ def table(metrics: dict[str, Any]) -> str:
     counts = metrics["tasks"]
     total = counts["total"]
     lines = [f"{metrics['run']}, step {metrics['step']}, on {metrics['data']}: {metrics['augmentations']} variants "
-             f"of each task, {metrics['predictions']:,} predictions", "",
+             f"of each task, {metrics['predictions']:,} predictions",
+             f"evaluation set: {Edition(**metrics['evaluation_set'])}", "",
              f"{'':<10}{'score':>9}   {'95% interval':<17}{'solved':>7}   of all {total} tasks"]
     for name, found in metrics.items():
         if name.startswith("pass@"):

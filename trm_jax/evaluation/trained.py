@@ -15,6 +15,7 @@ from trm_jax.data.pipeline import DataConfig
 from trm_jax.dynamics.inference import Measure, Predict
 from trm_jax.dynamics.state import Tree
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.paths import user_path
 from trm_jax.run import settings as settings_lib
 from trm_jax.run.checkpoint import abstract, restore_fields
 from trm_jax.run.mesh import Mesh, replicated
@@ -68,7 +69,7 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
     Raises:
         ConfigError: no run, no such checkpoint, or a change that cannot be made.
     """
-    workdir = Path(workdir)
+    workdir = user_path(workdir)
     settings = settings_lib.load(workdir, changes)
     graph, params, buffers = split(nnx.eval_shape(
         lambda: ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(settings.train.seed))))

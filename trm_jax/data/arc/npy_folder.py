@@ -21,9 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from trm_jax.data.arc import augment, grids
+from trm_jax.data.arc import augment, grids, tasks
 from trm_jax.data.arc.augment import Variant
-from trm_jax.data.arc.tasks import Pair, Task, TaskError, read_json
+from trm_jax.data.arc.json_files import read_json
+from trm_jax.data.arc.tasks import Pair, Task, TaskError, TaskSet
+
+SPLITS = ("train", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,23 +41,25 @@ class _Set:
     num_demos: np.ndarray
 
 
-def read(folder: Path, split: str) -> list[Task]:
-    """The original tasks of one split ("train" or "test") in the folder's order; none if it is missing.
+def read(folder: Path) -> TaskSet:
+    """The original tasks of train/, to train on, and of test/, to evaluate on; none of one that is missing.
 
     Raises:
-      TaskError: no such folder, a missing or malformed file, a plain TRM folder, or a malformed task.
+      TaskError: no such folder, a missing or malformed file, a plain TRM folder, or a malformed task: a folder
+        that a program has written holds no odd ones.
     """
-    if not any((folder / name).is_dir() for name in ("train", "test")):
+    if not any((folder / split).is_dir() for split in SPLITS):
         raise TaskError(f"npy:{folder}: no such dataset folder (train/ and test/ are missing)")
+    return tasks.two_parts(*(tasks.gather(_split(folder, split), f"npy:{folder}") for split in SPLITS))
+
+
+def _split(folder: Path, split: str) -> Iterator[Task]:
     if not (folder / split).is_dir():
-        return []
+        return
     names = _names(folder / "identifiers.json")
     side, set_names = _metadata(folder / split / "dataset.json")
-    return [
-        task
-        for set_name in set_names
-        for task in _tasks(_arrays(folder / split, set_name, side), names, side, folder / split)
-    ]
+    for set_name in set_names:
+        yield from _tasks(_arrays(folder / split, set_name, side), names, side, folder / split)
 
 
 def _names(file: Path) -> list[str]:

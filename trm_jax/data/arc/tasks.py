@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import hashlib
-import json
-from pathlib import Path
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from trm_jax.data.arc import grids
@@ -62,20 +62,67 @@ class Task:
         return hashlib.sha256("|".join(sorted(pair.digest for pair in self.pairs)).encode()).hexdigest()
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The tasks of one place, by id, and why others of it were left out, one line each."""
+
+    tasks: tuple[Task, ...]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSet:
+    """What a source holds. Where it makes no split (`held_out` False), both sets are all of its tasks.
+
+    Attributes:
+      left_out: why tasks of it could not be read, one line each.
+      version: what tells this edition of the tasks from others, where the source says so.
+    """
+
+    train: tuple[Task, ...]
+    evaluation: tuple[Task, ...]
+    held_out: bool = True
+    left_out: tuple[str, ...] = ()
+    version: str = ""
+
+
+def no_split(found: Found) -> TaskSet:
+    """The set of a place that does not say what to train on."""
+    return TaskSet(found.tasks, found.tasks, held_out=False, left_out=found.left_out)
+
+
+def two_parts(train: Found, evaluation: Found) -> TaskSet:
+    return TaskSet(train.tasks, evaluation.tasks, left_out=train.left_out + evaluation.left_out)
+
+
+def attempt(make: Callable[..., Task], *args: Any) -> Task | TaskError:
+    """The task that `make(*args)` gives, or why it gives none."""
+    try:
+        return make(*args)
+    except TaskError as error:
+        return error
+
+
+def gather(found: Iterable[Task | TaskError], place: str) -> Found:
+    """Sorts by id, so that the order does not depend on the source's, and leaves out what is no task.
 
     Raises:
-      TaskError: it is missing, unreadable or malformed.
+      TaskError: there is nothing but what is no task, or an id stands twice.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise TaskError(f"{path}: no such file") from None
-    except OSError as error:
-        raise TaskError(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # of JSON or of UTF-8
-        raise TaskError(f"{path}: malformed JSON: {error}") from None
+    items = list(found)
+    tasks = sorted((item for item in items if isinstance(item, Task)), key=lambda task: task.id)
+    errors = [str(item) for item in items if isinstance(item, TaskError)]
+    if errors and not tasks:
+        raise TaskError(errors[0] + (f" (and {len(errors) - 1} more that cannot be read)" if errors[1:] else ""))
+    for first, second in itertools.pairwise(tasks):
+        if first.id == second.id:
+            raise TaskError(f"{place}: task {first.id} stands there twice")
+    return Found(tuple(tasks), tuple(errors))
+
+
+def set_digest(tasks: Iterable[Task]) -> str:
+    """The first 16 hex digits of a sha256 over ids and content: the same exactly for the same tasks."""
+    return hashlib.sha256("".join(task.id + task.digest for task in tasks).encode()).hexdigest()[:16]
 
 
 def parse(task_id: str, content: Any, place: str) -> Task:

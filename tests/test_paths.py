@@ -1,0 +1,54 @@
+"""Paths as people write them, whatever flag they stand in."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import convert_torch_ckpt, suite
+from trm_jax import compare, evaluate, solve
+from trm_jax.comparison.record.events import RunError
+from trm_jax.errors import ConfigError
+from trm_jax.evaluation.trained import load_trained
+from trm_jax.paths import user_path
+from trm_jax.run.pretrained import restore_decoder
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RUNS", "x/runs")
+    return tmp_path
+
+
+def test_a_path_begins_at_home_and_holds_variables(home):
+    assert user_path("~/$RUNS/o1") == home / "x" / "runs" / "o1"
+    assert user_path(Path("~") / "${RUNS}") == home / "x" / "runs"
+    assert user_path("runs/~") == Path("runs/~")
+
+
+def test_every_flag_that_takes_a_path_reads_it_so(home):
+    flags, _ = evaluate.parse(["--workdir=~/a", "--out=~/b"])
+    assert [flags.workdir, flags.out] == [home / "a", home / "b"]
+    flags = solve.parse(["t", "--workdir=~/a", "--png=~/b.png", "--json=~/c.json"])
+    assert [flags.workdir, flags.png, flags.json] == [home / "a", home / "b.png", home / "c.json"]
+    options, _ = suite.parse(["o1", "--root=~/$RUNS", "--out=~/report"])
+    assert [options.root, options.out] == [home / "x" / "runs", home / "report"]
+    flags = convert_torch_ckpt._parser().parse_args(["~/a", "~/b"])
+    assert [flags.src, flags.dst] == [home / "a", home / "b"]
+    with pytest.raises(RunError, match=f"{home / 'nowhere'}"):
+        compare.load_runs(["~/nowhere"], ["~/nowhere=O1"])
+    with pytest.raises(ConfigError, match=f"no converted checkpoint at {home / 'nowhere'}"):
+        restore_decoder("~/nowhere", None, 9, {}, {})
+    with pytest.raises(ConfigError, match=f"{home / 'nowhere'} holds no run"):
+        load_trained("~/nowhere", None)
+
+
+def test_a_notebook_s_backend_that_is_not_installed_keeps_nobody_from_a_comparison():
+    code = "import trm_jax.compare, os, sys; assert 'matplotlib' in sys.modules; print(os.environ['MPLBACKEND'])"
+    backend = "module://matplotlib_inline.backend_inline"
+    result = subprocess.run([sys.executable, "-c", code], env=os.environ | {"MPLBACKEND": backend}, check=True,
+                            capture_output=True, text=True)
+    assert result.stdout.strip() == backend
