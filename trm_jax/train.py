@@ -121,7 +121,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
     # Writer
     writer = Writer(workdir, int(state.step))
     if main:
-        write(workdir / CONFIG_FILE, json.dumps(plain, indent=2))
+        write(workdir / CONFIG_FILE, settings_lib.as_text(plain))
         if settings.train.load_pretrained_decoder and not resuming:
             note = held_out_note(read_manifest(user_path(settings.train.load_pretrained_decoder)))
             write(workdir / PRETRAINED_FILE, json.dumps({"held_out_note": note}))

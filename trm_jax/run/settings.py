@@ -22,6 +22,13 @@ from trm_jax.run import fields
 Config = dict[str, dict[str, Any]]  # section → field → plain value
 
 CONFIG_FILE = "config.json"
+FORMAT = 2  # of config.json, which says it; those of format 1 do not
+
+# Fields that came after the first runs → the value that a run meant whose config.json lacks them. Whoever adds a field
+# adds it here too; FORMAT goes up only when a value that is there changes its meaning.
+MEANT: dict[str, Any] = {
+    "encoder.final_norm": True,
+}
 
 # What an evaluation of a trained run may set otherwise than its training did.
 CHANGEABLE = ("eval.augmentations", "eval.halt", "eval.batch_size", "eval.pass_ks", "data.max_eval_groups",
@@ -132,11 +139,16 @@ def from_dict(config: Mapping[str, Any]) -> Settings:
     return Settings(**{name: _section(name, cls, config[name]) for name, cls in SECTIONS.items()})
 
 
+def as_text(config: Config) -> str:
+    """Content of the config.json of a run with this config."""
+    return json.dumps({"format": FORMAT} | config, indent=2)
+
+
 def read(workdir: Path) -> Config:
-    """The config of the run in `workdir`, as it was saved; its sections and fields may be those of another version.
+    """The config that the run in `workdir` was trained with; an older version's lacks fields, which MEANT gives.
 
     Raises:
-        ConfigError: there is none, or it is damaged.
+        ConfigError: there is none, it is damaged, or a newer version wrote it.
     """
     file = workdir / CONFIG_FILE
     if not file.exists():
@@ -145,8 +157,16 @@ def read(workdir: Path) -> Config:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file} is malformed: {error}") from None
+    written = config.pop("format", 1) if isinstance(config, dict) else 1
     if not isinstance(config, dict) or not all(isinstance(section, dict) for section in config.values()):
         raise ConfigError(f"{file} is malformed: not of the form {{section: {{field: value}}}}")
+    if type(written) is not int or written > FORMAT:
+        raise ConfigError(f"{file} has format {written!r}, this version of trm_jax reads up to {FORMAT}: "
+                          "use the version that the run was begun with, or a later one")
+    for name, value in MEANT.items():
+        section, field = name.split(".")
+        if section in config:
+            config[section].setdefault(field, value)
     return config
 
 

@@ -29,7 +29,9 @@ def load_config(path: Path, events: Events, notes: list[str]) -> dict[str, Any]:
 def _from_json(text: str, source: str, notes: list[str]) -> dict[str, Any]:
     """TensorBoard shows texts as Markdown, so that the JSON may stand in a code block."""
     try:
-        return json.loads(text[text.find("{") : text.rfind("}") + 1])
+        config = json.loads(text[text.find("{") : text.rfind("}") + 1])
+        config.pop("format", None)  # of the file; says nothing of the run
+        return config
     except json.JSONDecodeError as error:
         notes.append(f"{source}: not the JSON of a configuration ({error}); the run is read as having none")
         return {}
