@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-BITS = {"pred": 8, "bf16": 16, "c64": 64, "c128": 128}  # the others end in theirs: f32, s8, u64, f8e4m3fn's is the first
+BITS = {"pred": 8, "bf16": 16, "c64": 64, "c128": 128}  # of the others the first number is: f32, s8, f8e4m3fn
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 
 HEADER = re.compile(r"(?P<entry>ENTRY )?%?(?P<name>[\w.-]+) \(.*\) -> .* \{$")

@@ -7,7 +7,6 @@ compared between machines. Dense means that every demonstration slot holds a dem
 can tell, which is what encoding without packing costs.
 """
 
-import functools
 import importlib
 import json
 import statistics
@@ -16,17 +15,14 @@ import time
 import jax
 import jax.numpy as jnp
 from absl import app, flags
-from flax import nnx
 from ml_collections import config_flags
 
+from benchmarks.workload import settings_of, training_step
 from trm_jax.data.pipeline import load_tasks, train_batches
-from trm_jax.dynamics.act import Batch, batch_shapes
-from trm_jax.dynamics.optim import Optimiser
-from trm_jax.dynamics.state import initial_state, parameter_counts
-from trm_jax.dynamics.steps import STEPS, Recipe
-from trm_jax.models.etrm import ETRM, split
+from trm_jax.dynamics.act import Batch
+from trm_jax.dynamics.state import parameter_counts
 from trm_jax.run import settings as settings_lib
-from trm_jax.run.mesh import by_rows, data_mesh, per_shard, replicated, state_shardings, to_global
+from trm_jax.run.mesh import data_mesh, to_global
 from trm_jax.run.settings import Settings
 
 # Whose layers an encoder is timed with.
@@ -44,31 +40,14 @@ class Timed:
 
     def __init__(self, settings: Settings, batches: list[Batch]):
         mesh = data_mesh()
-        optimiser = Optimiser(settings.optim, 1000)
-
-        def make_model() -> ETRM:
-            return ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0))
-
-        rows = settings.data.global_batch_size
-        online = settings.mode.name == "online"
-        shapes = None if online else batch_shapes(rows, settings.encoder.max_demos, settings.seq_len)
-
-        def make_state():
-            return initial_state(make_model(), optimiser, 0, shapes)
-
-        shardings = state_shardings(mesh, jax.eval_shape(make_state))
-        self.state = jax.jit(make_state, out_shardings=shardings)()
+        step = training_step(settings, mesh)
+        self.state = step.initial()
         self.counts = parameter_counts(self.state.params)
-        recipe = Recipe(split(nnx.eval_shape(make_model))[0], settings.mode, settings.loss, optimiser,
-                        per_shard(mesh))
-        step = jax.jit(functools.partial(STEPS[settings.mode.name], recipe), donate_argnums=0,
-                       in_shardings=(shardings, by_rows(mesh)), out_shardings=(shardings, replicated(mesh)))
         self.batches = [to_global(mesh, batch) for batch in batches]
         start = time.perf_counter()
-        self.step = step.lower(self.state, self.batches[0]).compile()
+        self.step = step.call.lower(self.state, self.batches[0]).compile()
         self.compile_seconds = time.perf_counter() - start
-        memory = self.step.memory_analysis()
-        self.temporary_bytes = memory.temp_size_in_bytes
+        self.temporary_bytes = self.step.memory_analysis().temp_size_in_bytes
         self.seconds: list[float] = []
 
     def run(self, i: int, timed: bool) -> None:
@@ -103,7 +82,7 @@ def variants(config, settings: Settings, batches: list[Batch]) -> dict[str, Time
 
 def main(_: list[str]) -> None:
     config = _CONFIG.value
-    settings = settings_lib.from_dict(json.loads(config.to_json()))
+    settings = settings_of(config)
     tasks = load_tasks(settings.data)
     iterator = train_batches(tasks.train, settings.data, seed=0, max_demos=settings.encoder.max_demos,
                              process_index=0, process_count=1)
