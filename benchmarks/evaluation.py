@@ -22,7 +22,8 @@ from flax import nnx
 from ml_collections import config_flags
 
 from trm_jax.data.arc.plan import EvalPlan
-from trm_jax.data.pipeline import EvalBatch, eval_batches, load_tasks
+from trm_jax.data.pipeline import EvalBatch, eval_batches
+from trm_jax.data.split import load_tasks
 from trm_jax.dynamics.act import Batch
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.run import settings as settings_lib

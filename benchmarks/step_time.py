@@ -18,7 +18,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks.workload import settings_of, training_step
-from trm_jax.data.pipeline import load_tasks, train_batches
+from trm_jax.data.pipeline import train_batches
+from trm_jax.data.split import load_tasks
 from trm_jax.dynamics.act import Batch
 from trm_jax.dynamics.state import parameter_counts
 from trm_jax.run import settings as settings_lib

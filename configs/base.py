@@ -66,7 +66,15 @@ def get_config() -> ConfigDict:
     config.data.max_grid_size = 30  # cells of a side of the canvas; tasks with larger grids are left out
     config.data.max_train_groups = 32  # train on the first so many tasks, in id order; 0 means all
     config.data.max_eval_groups = 32  # evaluate on the first so many tasks, in id order; 0 means all
+    config.data.training_tasks = True  # train on the source's training tasks; False: on evaluation_demos alone
+    # Train on the demonstrations of evaluation tasks too, each asked with the others shown, never on an answer to a
+    # query of theirs. Scores of such a run are transductive, not held out.
+    config.data.evaluation_demos = False
+    # What training asks of a task: "test", each of its test pairs, its train pairs being the demonstrations; or "all",
+    # one of its answered pairs, drawn at each visit, all others being the demonstrations (needs two answered pairs).
+    config.data.queries = "test"
     config.data.augment = True  # random colours, orientation and position
+    config.data.variants = 0  # fixed variants (colours, orientation) of a task, itself included; 0: fresh at each visit
     config.data.global_batch_size = 256  # rows per batch, over all devices
 
     config.train = ConfigDict()

@@ -113,6 +113,7 @@ def batches(case: Case) -> list[Batch]:
               labels=jnp.asarray(arrays["batch/labels"][i]),
               demos=jnp.asarray(demos[i]),
               demo_mask=jnp.asarray(arrays["batch/demo_mask"][i]),
-              task=jnp.asarray(arrays["batch/puzzle_identifiers"][i]))
+              task=jnp.asarray(arrays["batch/puzzle_identifiers"][i]),
+              row=jnp.zeros(len(demos[i]), jnp.int32))
         for i in range(len(demos))
     ]

@@ -14,7 +14,7 @@ from tests.stand_ins import nothing, oracle, stand_in
 from trm_jax.data.arc import sources
 from trm_jax.data.arc.tasks import TaskError
 from trm_jax.data.arc.voting import Votes
-from trm_jax.data.pipeline import load_tasks
+from trm_jax.data.split import load_tasks
 from trm_jax.errors import ConfigError
 from trm_jax.evaluate import default_out, evaluate, main
 from trm_jax.evaluation.gallery import page

@@ -18,6 +18,8 @@ LAYERS = (
     {"dynamics.collapse"},
     {"dynamics.state"},
     {"dynamics.steps", "dynamics.inference"},
+    {"data.split"},
+    {"data.sampling"},
     {"data.pipeline"},
     {"run.files", "run.fields", "run.interrupt", "run.writer", "run.mesh", "run.checkpoint"},
     {"run.settings", "run.pretrained", "run.programs"},

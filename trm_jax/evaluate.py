@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from trm_jax.data.arc.tasks import Task, TaskError, set_digest
 from trm_jax.data.arc.voting import submission
-from trm_jax.data.pipeline import load_tasks
+from trm_jax.data.split import load_tasks
 from trm_jax.dynamics.metrics import NonFiniteError
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation.diagnosis import diagnose
@@ -53,7 +53,8 @@ def evaluate(trained: Trained, out: Path) -> dict[str, Any]:
     # Tasks and what has been answered before
     main = jax.process_index() == 0
     split = load_tasks(trained.settings.data)
-    evaluator = Evaluator(trained.settings, trained.mesh, trained.predict, split.evaluation, split.all_evaluation)
+    evaluator = Evaluator(trained.settings, trained.mesh, trained.predict, split.evaluation, split.all_evaluation,
+                          trained.table)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out={out} is a file, not a folder")
     rows = len(evaluator.plan)

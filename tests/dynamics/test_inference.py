@@ -126,7 +126,8 @@ def test_demos_of_a_variant_are_encoded_once_per_device():
     real = variant >= 0
     demos = rng.integers(0, 12, (5, 3, 2, 9), dtype=np.uint8)[variant]
     batch = Batch(inputs=np.zeros((rows, 9), np.uint8), labels=np.zeros((rows, 9), np.int32), demos=demos,
-                  demo_mask=np.array([True, True, False]) & real[:, None], task=variant.astype(np.int32))
+                  demo_mask=np.array([True, True, False]) & real[:, None], task=variant.astype(np.int32),
+                  row=np.zeros(rows, np.int32))
     graph, params, buffers = split(model)
 
     @functools.partial(jax.jit, in_shardings=(replicated(mesh), by_rows(mesh), by_rows(mesh)))

@@ -21,6 +21,7 @@ class Batch(struct.PyTreeNode):
         demos: (B, K, 2, S) uint8 tokens of demonstration inputs and outputs.
         demo_mask: (B, K) bool, which slots hold a demonstration.
         task: (B,) int32, which original task the row comes from.
+        row: (B,) int32, row of the task's variant in an embedding table; 0 where there is no table.
     """
 
     inputs: jax.Array
@@ -28,6 +29,7 @@ class Batch(struct.PyTreeNode):
     demos: jax.Array
     demo_mask: jax.Array
     task: jax.Array
+    row: jax.Array
 
 
 def batch_shapes(rows: int, slots: int, seq_len: int) -> Batch:
@@ -35,7 +37,7 @@ def batch_shapes(rows: int, slots: int, seq_len: int) -> Batch:
     return jax.eval_shape(lambda: Batch(
         inputs=jnp.zeros((rows, seq_len), jnp.uint8), labels=jnp.zeros((rows, seq_len), jnp.int32),
         demos=jnp.zeros((rows, slots, 2, seq_len), jnp.uint8), demo_mask=jnp.zeros((rows, slots), bool),
-        task=jnp.zeros(rows, jnp.int32)))
+        task=jnp.zeros(rows, jnp.int32), row=jnp.zeros(rows, jnp.int32)))
 
 
 class Carry(struct.PyTreeNode):

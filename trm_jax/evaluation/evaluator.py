@@ -12,6 +12,7 @@ import numpy as np
 
 from trm_jax.data.arc.plan import EvalPlan
 from trm_jax.data.arc.rows import PADDING
+from trm_jax.data.arc.table import Table
 from trm_jax.data.arc.tasks import Task
 from trm_jax.data.arc.voting import ATTEMPTS, Score, Votes, score
 from trm_jax.data.pipeline import EvalBatch, eval_batches
@@ -32,19 +33,21 @@ class Evaluator:
         predict: as `inference.compiled` makes it for this mesh.
         tasks: to evaluate; they fit the canvas.
         all_tasks: the whole set that they come from, which the score's total counts.
+        table: rows of the model's embedding table, None for a model that reads demonstrations.
 
     Raises:
         ConfigError: no task to evaluate, or a batch that does not divide by the devices.
+        TaskError: a task or variant that the table has no row for.
     """
 
     def __init__(self, settings: Settings, mesh: Mesh, predict: Predict, tasks: Sequence[Task],
-                 all_tasks: Sequence[Task]):
+                 all_tasks: Sequence[Task], table: Table | None = None):
         config, side = settings.eval, settings.data.max_grid_size
         if not tasks:
             raise ConfigError(f"none of the {len(all_tasks)} evaluation tasks fits {side}x{side} "
                               "(data.max_grid_size)")
         check_divides("eval.batch_size", config.batch_size, mesh)
-        self.plan = EvalPlan(tasks, config.augmentations, settings.train.seed)
+        self.plan = EvalPlan(tasks, config.augmentations, settings.train.seed, table)
         self.all_tasks = tuple(all_tasks)
         self.batch_size = config.batch_size
         # pass@2 is the ARC Prize's number, and the one that the best checkpoint is chosen by.

@@ -6,7 +6,7 @@ from trm_jax.data.arc import tasks
 from trm_jax.data.arc.editions import Edition
 from trm_jax.data.arc.tasks import Task, TaskError
 from trm_jax.data.arc.voting import ATTEMPTS, wilson
-from trm_jax.data.pipeline import Split, load_tasks
+from trm_jax.data.split import Split, load_tasks
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained

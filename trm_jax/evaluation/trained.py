@@ -11,7 +11,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from trm_jax.data.pipeline import DataConfig
+from trm_jax.data.arc.table import Table
+from trm_jax.data.split import DataConfig, load_tasks
 from trm_jax.dynamics.inference import Measure, Predict
 from trm_jax.dynamics.state import Tree
 from trm_jax.models.etrm import ETRM, split
@@ -36,6 +37,7 @@ class Trained:
         step: of the checkpoint, in batches.
         params, buffers: what evaluation uses, on every device of `mesh`.
         predict, measure: see `inference.predict` and `encoder_statistics`; compiled on first use.
+        table: rows of the embedding table, None for a model that reads demonstrations.
         notes: what has to stand beside a score of it.
     """
 
@@ -48,6 +50,7 @@ class Trained:
     buffers: Tree
     predict: Predict
     measure: Measure
+    table: Table | None
     notes: tuple[str, ...]
 
     @functools.cached_property
@@ -68,8 +71,10 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
 
     Raises:
         ConfigError: no run, no such checkpoint, or a change that cannot be made.
+        TaskError: the tasks that an embedding table has rows for cannot be read any more.
     """
     workdir = user_path(workdir)
+    own = settings_lib.load(workdir)
     settings = settings_lib.load(workdir, changes)
     graph, params, buffers = split(nnx.eval_shape(
         lambda: ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(settings.train.seed))))
@@ -83,6 +88,7 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
     if (workdir / PRETRAINED_FILE).exists():
         note = json.loads((workdir / PRETRAINED_FILE).read_text()).get("held_out_note")
         notes += [note] if note else []
-    return Trained(workdir, settings, settings_lib.load(workdir).data, number, mesh, fields[used],
+    table = Table(load_tasks(own.data).train, own.data.variants) if own.embeds_tasks else None
+    return Trained(workdir, settings, own.data, number, mesh, fields[used],
                    fields["buffers"], compiled(mesh, graph, settings.eval.halt, settings.loss.type),
-                   compiled_measure(mesh, graph), tuple(notes))
+                   compiled_measure(mesh, graph), table, tuple(notes))

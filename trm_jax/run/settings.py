@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trm_jax.data.arc import augment
-from trm_jax.data.pipeline import DataConfig
+from trm_jax.data.split import DataConfig
 from trm_jax.dynamics.inference import HALTING
 from trm_jax.dynamics.losses import LossConfig
 from trm_jax.dynamics.optim import OptimConfig
@@ -28,6 +28,10 @@ FORMAT = 2  # of config.json, which says it; those of format 1 do not
 # adds it here too; FORMAT goes up only when a value that is there changes its meaning.
 MEANT: dict[str, Any] = {
     "encoder.final_norm": True,
+    "data.training_tasks": True,
+    "data.evaluation_demos": False,
+    "data.queries": "test",
+    "data.variants": 0,
 }
 
 # What an evaluation of a trained run may set otherwise than its training did.
@@ -113,8 +117,19 @@ class Settings:
         for field, neutral in self.encoder.unread.items():
             raise ConfigError(f"encoder.{field}={getattr(self.encoder, field)!r} has no effect with encoder.type="
                               f"{self.encoder.type!r}; set encoder.{field}={neutral!r}")
+        if self.embeds_tasks and not self.data.variants:
+            raise ConfigError("encoder.type='embedding' has a row for each fixed variant of a task; set data.variants "
+                              "to at least 1, the task as it is")
+        if self.embeds_tasks and self.eval.augmentations > self.data.variants:
+            raise ConfigError(f"eval.augmentations={self.eval.augmentations} is more than the data.variants="
+                              f"{self.data.variants} that the embedding table has rows for")
         if self.arch.mlp_t and self.arch.pos_encodings == "rope":
             raise ConfigError("arch.pos_encodings='rope' has no effect with arch.mlp_t; set it to 'none' or 'learned'")
+
+    @property
+    def embeds_tasks(self) -> bool:
+        """Whether contexts are rows of a table (classic TRM) in place of what an encoder reads."""
+        return self.encoder.type == "embedding"
 
     @property
     def seq_len(self) -> int:

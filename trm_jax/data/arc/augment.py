@@ -6,6 +6,7 @@ bare task id names the identity. Offsets on the canvas are no part of it: a pair
 
 import dataclasses
 import functools
+import hashlib
 import math
 import re
 
@@ -107,6 +108,13 @@ def distinct_variants(rng: np.random.Generator, count: int) -> list[Variant]:
     while len(variants) < count:
         variants[random_variant(rng)] = None
     return list(variants)
+
+
+def fixed_variants(task_id: str, count: int, seed: int) -> list[Variant]:
+    """The variants of a task that evaluation votes over and that `data.variants` trains on: a pure function of
+    (seed, task id), number 0 the task itself. Raises ValueError where `distinct_variants` does."""
+    task_hash = hashlib.sha256(task_id.encode()).digest()
+    return distinct_variants(np.random.default_rng((seed, int.from_bytes(task_hash[:8], "little"))), count)
 
 
 def extent(shapes: list[Shape]) -> Shape:

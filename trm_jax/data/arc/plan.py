@@ -5,7 +5,6 @@ identity; the others are a pure function of (seed, task id): more variants conti
 """
 
 import functools
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 from trm_jax.data.arc import augment, grids
 from trm_jax.data.arc.augment import Variant
 from trm_jax.data.arc.rows import PADDING
+from trm_jax.data.arc.table import Table
 from trm_jax.data.arc.tasks import Task
 from trm_jax.data.arc.voting import Votes
 
@@ -34,18 +34,23 @@ class EvalPlan:
       tasks: in the order of the rows.
       variants: per task, at least 1.
       seed: of the random variants, not negative.
+      table: the embedding table in which the model looks variants up, None for a model that reads demonstrations.
     Raises:
       ValueError: no task, or a number of variants that no task has.
+      TaskError: a task or variant that has no row in the table.
     """
 
-    def __init__(self, tasks: Sequence[Task], variants: int, seed: int):
+    def __init__(self, tasks: Sequence[Task], variants: int, seed: int, table: Table | None = None):
         if not tasks:
             raise ValueError("no task to evaluate")
         if not 1 <= variants <= augment.VARIANTS:
             raise ValueError(f"{variants} variants per task: 1 to {augment.VARIANTS} are possible")
+        if table is not None:
+            table.check(tasks, variants)
         self.tasks = tuple(tasks)
         self.variants = variants
         self._seed = seed
+        self._table = table
         self._first_row = np.cumsum([0, *(variants * len(task.queries) for task in tasks)])  # and the end
         self._of_task = functools.lru_cache(maxsize=16)(self._draw)  # batches visit tasks in order
 
@@ -63,6 +68,10 @@ class EvalPlan:
     def variant(self, task: int, number: int) -> Variant:
         """Variant `number` of the task with index `task`."""
         return self._of_task(task)[number]
+
+    def table_row(self, task: int, number: int) -> int:
+        """Row of variant `number` of a task in the embedding table, 0 without one."""
+        return 0 if self._table is None else self._table.row(self.tasks[task].id, number)
 
     def variant_number(self, place: Place) -> int:
         """Running number of (task, variant), which the queries of a variant share."""
@@ -87,6 +96,4 @@ class EvalPlan:
             votes.add(self.tasks[place.task].id, place.query, place.variant, grid, float(logit))
 
     def _draw(self, task: int) -> list[Variant]:
-        task_hash = hashlib.sha256(self.tasks[task].id.encode()).digest()
-        rng = np.random.default_rng((self._seed, int.from_bytes(task_hash[:8], "little")))
-        return augment.distinct_variants(rng, self.variants)
+        return augment.fixed_variants(self.tasks[task].id, self.variants, self._seed)

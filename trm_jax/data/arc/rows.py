@@ -27,11 +27,15 @@ class Placed(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """A variant of a task, ready to be written: demonstrations, which its rows share, and a query each."""
+    """A variant of a task, ready to be written: demonstrations, which its rows share, and a query each.
+
+    `table_row` is the variant's row in an embedding table, 0 where there is none.
+    """
 
     task: int
     demos: list[Placed]
     queries: list[Placed]
+    table_row: int = 0
 
 
 def place(
@@ -55,6 +59,7 @@ class Rows:
         self._demos = np.zeros((count, max_demos, 2, side, side), np.uint8)
         self._demo_mask = np.zeros((count, max_demos), bool)
         self._task = np.full(count, PADDING, np.int32)
+        self._table_row = np.zeros(count, np.int32)
         self._last: tuple[int, Visit] | None = None  # the row before and its visit
 
     def write(self, row: int, visit: Visit, query: int) -> None:
@@ -67,10 +72,11 @@ class Rows:
                 demo.write(*self._demos[row, slot])
         self._demo_mask[row, : len(visit.demos)] = True
         self._task[row] = visit.task
+        self._table_row[row] = visit.table_row
         self._last = row, visit
 
     def arrays(self) -> dict[str, Any]:
-        """inputs (B, S), demos (B, K, 2, S) uint8; labels (B, S), task (B,) int32; demo_mask (B, K) bool."""
+        """inputs (B, S), demos (B, K, 2, S) uint8; labels (B, S), task, row (B,) int32; demo_mask (B, K) bool."""
         count, max_demos = self._demo_mask.shape
         return {
             "inputs": self._inputs.reshape(count, -1),
@@ -78,4 +84,5 @@ class Rows:
             "demos": self._demos.reshape(count, max_demos, 2, -1),
             "demo_mask": self._demo_mask,
             "task": self._task,
+            "row": self._table_row,
         }

@@ -36,7 +36,10 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """One original task. `demos` (all with output) and `queries` hold at least one pair each."""
+    """One original task: `demos`, all with output, and `queries`, at least one each.
+
+    Only in training a task may come without queries: there each of its pairs may be asked.
+    """
 
     id: str
     demos: tuple[Pair, ...]
@@ -51,6 +54,11 @@ class Task:
         """The known answers by index of the query."""
         return {index: query.output for index, query in enumerate(self.queries) if query.output is not None}
 
+    @property
+    def answered(self) -> tuple[Pair, ...]:
+        """All pairs whose output is known."""
+        return tuple(pair for pair in self.pairs if pair.output is not None)
+
     @functools.cached_property
     def side(self) -> int:
         """Side of the smallest square canvas on which every grid of the task fits."""
@@ -60,6 +68,16 @@ class Task:
     def digest(self) -> str:
         """sha256 over all pairs in any order: equal for tasks of the same content, whatever their ids."""
         return hashlib.sha256("|".join(sorted(pair.digest for pair in self.pairs)).encode()).hexdigest()
+
+    @functools.cached_property
+    def question(self) -> str:
+        """sha256 over all inputs in any order: equal for tasks that ask the same, whatever their ids and answers."""
+        return hashlib.sha256("|".join(sorted(grids.digest(pair.input) for pair in self.pairs)).encode()).hexdigest()
+
+
+def leave_one_out(task_id: str, pairs: tuple[Pair, ...]) -> Task:
+    """A task to train on of which each pair, all with output, may be asked with the others as demonstrations."""
+    return Task(task_id, pairs, ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,13 +184,15 @@ def _pair(content: Any, where: str, answered: bool) -> Pair:
 def without_shared(
     train: tuple[Task, ...], evaluation: tuple[Task, ...]
 ) -> tuple[tuple[Task, ...], tuple[str, ...]]:
-    """Drops the train tasks that also stand in the evaluation set, by id or by content.
+    """Drops the train tasks that also stand in the evaluation set, by id or by all their inputs.
+
+    Answers have no say in it: they must not decide what is trained on.
 
     Returns:
       The tasks that stay, and the ids of those dropped.
     """
-    ids, digests = {task.id for task in evaluation}, {task.digest for task in evaluation}
-    shared = [task.id in ids or task.digest in digests for task in train]
+    ids, questions = {task.id for task in evaluation}, {task.question for task in evaluation}
+    shared = [task.id in ids or task.question in questions for task in train]
     kept = tuple(task for task, drop in zip(train, shared, strict=True) if not drop)
     return kept, tuple(task.id for task, drop in zip(train, shared, strict=True) if drop)
 
