@@ -1,5 +1,6 @@
 """Which evaluation set a score is of: told by content, in the log and beside the score."""
 
+import dataclasses
 import importlib.metadata
 import json
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from tests.data.arc import fakes
+from tests.data.batches import CONFIG
 from trm_jax.data.arc import sources
 from trm_jax.data.arc.editions import edition
-from trm_jax.data.pipeline import DataConfig, load_tasks
+from trm_jax.data.split import load_tasks
 
 
 @pytest.mark.parametrize(("name", "queries", "digest", "version", "noted"), [
@@ -41,7 +43,7 @@ def test_the_log_names_the_set_and_what_was_left_out_of_it(tmp_path):
             content["test"][0]["input"] = [[0] * 31]
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     source = f"json:{tmp_path}"
-    split = load_tasks(DataConfig(source, 30, 0, 0, augment=False, global_batch_size=8))
+    split = load_tasks(dataclasses.replace(CONFIG, source=source, max_grid_size=30))
     reason = "task b: test[0].input: is 1x31, larger than 30x30"
     odd = f"tasks that cannot be read: left out 1 ({tmp_path / 'b.json'}: {reason})"
     assert split.notes == (odd,)
