@@ -242,7 +242,15 @@ def test_evaluation_too_names_a_section_that_the_config_lacks(begun, tmp_path):
 def test_a_checkpoint_without_its_config_is_refused(begun, source, tmp_path):
     workdir = shutil.copytree(begun, tmp_path / "run")
     (workdir / "config.json").unlink()
-    assert "config.json is missing" in refused(preset("o1", source, max_steps=2), workdir)
+    assert "config.json is missing beside its checkpoints: copy it" in refused(preset("o1", source, max_steps=2),
+                                                                                workdir)
+
+
+def test_a_folder_that_holds_no_run_says_where_one_is(begun):
+    for folder, message in ((begun.parent, f"it holds runs: give one of them, e.g. {begun}"),
+                            (begun / "checkpoints", "it belongs to a run: give the folder of that")):
+        with pytest.raises(ConfigError, match=message):
+            settings.load(folder)
 
 
 def test_a_workdir_that_cannot_be_written_to(source, tmp_path):

@@ -234,6 +234,7 @@ def test_errors_are_one_line_and_leave_nothing_behind(folder, tmp_path, capsys):
     assert "eval.batch_size=12" in failure(capsys, run, "--config.eval.batch_size=12", f"--out={out}")
     (tmp_path / "file").write_text("")
     assert "is a file" in failure(capsys, run, f"--out={tmp_path / 'file'}")
+    assert "--out=/proc/out cannot be written to (" in failure(capsys, run, "--out=/proc/out")
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "config.json").write_text((folder / "run" / "config.json").read_text())

@@ -92,7 +92,8 @@ def run(trained_folder, *argv):
     main([f"--workdir={trained_folder / 'run'}", *map(str, argv)])
 
 
-def test_the_command_writes_text_picture_and_json(trained_folder, tmp_path, capsys):
+def test_the_command_writes_text_picture_and_json(trained_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
     task = trained_folder / "tasks" / "evaluation" / "t1.json"
     run(trained_folder, task, "--augmentations=4", f"--png={tmp_path / 'a.png'}", f"--json={tmp_path / 'a.json'}")
     text = capsys.readouterr().out

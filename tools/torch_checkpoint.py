@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from tqdm import tqdm
+
+from trm_jax.run.bar import Bar
 
 WRAPPERS = re.compile(r"^(?:(?:_orig_mod|module|model)\.)+")  # torch.compile, data parallel, loss head
 CONFIG_FILE = "all_config.yaml"
@@ -84,10 +85,9 @@ def dtype_name(tensor: torch.Tensor) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex digest of a file, with a progress bar on a terminal."""
+    """Hex digest of a file, with a progress bar."""
     digest = hashlib.sha256()
-    with path.open("rb") as file, tqdm(total=path.stat().st_size, desc=f"sha256 of {path.name}", unit="B",
-                                       unit_scale=True, leave=False, disable=None) as bar:
+    with path.open("rb") as file, Bar(path.stat().st_size, f"sha256 of {path.name}", "byte", keep=False) as bar:
         while block := file.read(HASH_BLOCK_BYTES):
             digest.update(block)
             bar.update(len(block))

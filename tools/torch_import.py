@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from tools.torch_checkpoint import CheckpointError, TorchCheckpoint, dtype_name, map_tensors, to_numpy
 from tools.torch_names import check_keys, from_torch, name_table
 from tools.torch_sizes import Sizes, infer, is_official
 from trm_jax.models.decoder import VOCAB_SIZE
+from trm_jax.run.bar import Bar
 from trm_jax.run.pretrained import PUZZLE_EMBEDDINGS_FILE, Key, Manifest, Tree, model_shapes
 
 PUZZLE_EMBEDDINGS = "inner.puzzle_emb.weights"
@@ -63,8 +63,7 @@ def save_puzzle_embeddings(checkpoint: TorchCheckpoint, folder: Path) -> None:
 
 
 def _blocks(table: torch.Tensor) -> Iterator[torch.Tensor]:
-    with tqdm(total=len(table), desc="puzzle embeddings", unit="row", unit_scale=True, leave=False,
-              disable=None) as bar:
+    with Bar(len(table), "puzzle embeddings", "row", keep=False) as bar:
         for block in table.split(BLOCK_ROWS):
             yield block
             bar.update(len(block))

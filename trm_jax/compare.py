@@ -43,6 +43,8 @@ def main(argv: Sequence[str]) -> None:
         compare(argv[1:], user_path(_OUT.value), _NAMES.value, _AXIS.value)
     except RunError as error:
         sys.exit(f"compare: {error}")
+    except OSError as error:  # of the report
+        sys.exit(f"compare: {error.filename}: {error.strerror}")
 
 
 def compare(folders: Sequence[str], out: Path, names: Sequence[str] = (), axis: str | None = None) -> Verdict:

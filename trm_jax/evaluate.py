@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from absl import logging
-from tqdm import tqdm
 
 from trm_jax.data.arc.tasks import Task, TaskError, set_digest
 from trm_jax.data.arc.voting import submission
@@ -32,7 +31,8 @@ from trm_jax.evaluation.results import metrics_of, table
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained, load_trained
 from trm_jax.paths import user_path
-from trm_jax.run.files import write
+from trm_jax.run.bar import Bar
+from trm_jax.run.files import make_folder, write
 from trm_jax.run.mesh import data_mesh, start_processes
 from trm_jax.run.settings import CHANGEABLE
 
@@ -57,13 +57,15 @@ def evaluate(trained: Trained, out: Path) -> dict[str, Any]:
                           trained.table)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out={out} is a file, not a folder")
+    if main:
+        make_folder("--out", out)
     rows = len(evaluator.plan)
     journal = Journal(out / "predictions.jsonl", identity(trained, split.evaluation), writes=main)
     tally = Tally()
     tally.add(journal.resume(evaluator.batch_size, rows))
 
     # The rest
-    with tqdm(total=rows, initial=tally.rows, desc="evaluate", unit="row", disable=not main) as bar:
+    with Bar(rows, "evaluate", "row", initial=tally.rows, show=main) as bar:
         for answers in evaluator.run(trained.params, trained.buffers, tally.rows):
             journal.append(answers)
             tally.add(answers)

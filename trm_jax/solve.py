@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -93,13 +94,13 @@ def solve(task: Task | str | Path, trained: Trained, augmentations: int | None =
     return Solution(task, tally.votes)
 
 
-def as_text(solution: Solution, width: int) -> str:
+def as_text(solution: Solution, width: int, coloured: bool = True) -> str:
     """The solution for a terminal of `width` columns: demonstrations, and each query with its attempts in words."""
     task = solution.task
-    lines = [in_rows(pictures.demonstration_panels(task), width)]
+    lines = [in_rows(pictures.demonstration_panels(task), width, coloured)]
     for query in range(len(task.queries)):
         attempts, predictions = solution.attempts(query), solution.votes.predictions(task.id, query)
-        lines += ["", in_rows(pictures.query_panels(task, query, attempts, predictions), width), ""]
+        lines += ["", in_rows(pictures.query_panels(task, query, attempts, predictions), width, coloured), ""]
         name = f"query {query + 1}" if len(task.queries) > 1 else "query"
         if not attempts:
             lines.append(f"{name}: none of {predictions} predictions holds a complete grid")
@@ -110,7 +111,7 @@ def as_text(solution: Solution, width: int) -> str:
     return "\n".join(lines)
 
 
-def in_rows(panels: Sequence[Panel], width: int) -> str:
+def in_rows(panels: Sequence[Panel], width: int, coloured: bool = True) -> str:
     """Panels side by side, in as many rows as a terminal of `width` columns needs."""
     rows: list[list[Panel]] = [[]]
     used = 0
@@ -121,7 +122,12 @@ def in_rows(panels: Sequence[Panel], width: int) -> str:
             used = 0
         rows[-1].append((label, grid))
         used += columns
-    return "\n\n".join(draw.ansi_panels(row) for row in rows)
+    return "\n\n".join(draw.panels_side_by_side(row, coloured=coloured) for row in rows)
+
+
+def shows_colours() -> bool:
+    """Whether stdout is a terminal, unless NO_COLOR or FORCE_COLOR (e.g. in a notebook) says otherwise."""
+    return "NO_COLOR" not in os.environ and (sys.stdout.isatty() or "FORCE_COLOR" in os.environ)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -138,6 +144,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for path in (flags.png, flags.json):
         if path and not path.absolute().parent.is_dir():
             parser.error(f"{path}: there is no folder {path.parent}")
+        if path and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
+            parser.error(f"{path} cannot be written to")
     return flags
 
 
@@ -152,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ConfigError, TaskError, NonFiniteError) as error:
         sys.exit(f"error: {error}")
     print(f"task {task.id}, answered by {trained.workdir} at step {trained.step}\n")
-    print(as_text(solution, shutil.get_terminal_size((120, 40)).columns))
+    print(as_text(solution, shutil.get_terminal_size((120, 40)).columns, shows_colours()))
     for note in trained.notes:
         print(f"note: {note}")
     if flags.png:

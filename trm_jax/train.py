@@ -6,7 +6,6 @@ Any field of the config can be set on the command line, e.g. --config.optim.lr=3
 
 import functools
 import json
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -19,6 +18,7 @@ from flax import nnx
 from ml_collections import config_flags
 from tqdm import tqdm
 
+from trm_jax.beside import preset_file
 from trm_jax.data.arc.table import Table
 from trm_jax.data.arc.tasks import TaskError
 from trm_jax.data.arc.voting import ATTEMPTS
@@ -212,7 +212,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     """Reads the command line; what is wrong with it is told in one line, without the libraries' tracebacks."""
     try:
         settings_lib.check_overrides(argv[1:])
-        program, *stray = flags.FLAGS(argv)
+        program, *stray = flags.FLAGS(with_preset_files(argv))
         if stray:
             raise ConfigError(f"what is {stray[0]!r} for? fields are set as --config.SECTION.FIELD=VALUE")
         _CONFIG.value.to_dict()  # a preset that could not be loaded says so at its first use only
@@ -221,11 +221,21 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
 
 
+def with_preset_files(words: list[str]) -> list[str]:
+    """The command line, with the file of a preset for its name: --config=o1:tiny works wherever it is given."""
+    found = []
+    for before, word in zip(["", *words], words, strict=False):
+        flag, equals, value = word.partition("=")
+        if flag in ("--config", "-config") and equals:
+            word = f"{flag}={preset_file(value)}"
+        found.append(preset_file(word) if before in ("--config", "-config") else word)
+    return found
+
+
 def main(_: list[str]) -> None:
     file, _, size = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     workdir = user_path(_WORKDIR.value or f"runs/{Path(file).stem}{'-' + size if size else ''}")
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file it writes
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # before the loop nothing is worth saving: Ctrl-C ends it at once
     try:
         start_processes()
         train(_CONFIG.value, workdir)

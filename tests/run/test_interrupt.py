@@ -50,14 +50,16 @@ def test_the_command_exits_as_one_that_was_interrupted(source, tmp_path):
 
 
 def test_before_the_loop_the_first_signal_ends_it_at_once():
-    program = ("import os, signal, sys\n"
+    program = ("import os, signal, sys, time\n"
                "from absl import app\n"
-               "from trm_jax import train\n"
-               "train.train = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+               "from trm_jax import terminal, train\n"
+               "terminal.start()\n"
+               "train.train = lambda *_: (os.kill(os.getpid(), signal.SIGINT), time.sleep(30))\n"
                "sys.argv = ['train', '--config=configs/o1.py:tiny']\n"
                "app.run(train.main, flags_parser=train.parse_flags)\n")
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-    assert result.returncode == -signal.SIGINT and not result.stderr
+    assert result.returncode == 128 + signal.SIGINT
+    assert result.stderr.strip() == b"interrupted; the same command goes on from what has been saved"
 
 
 def test_the_second_signal_ends_the_process_at_once():

@@ -167,7 +167,7 @@ def read(workdir: Path) -> Config:
     """
     file = workdir / CONFIG_FILE
     if not file.exists():
-        raise ConfigError(f"{workdir} holds no run: {CONFIG_FILE} is missing")
+        raise ConfigError(f"{workdir} holds no run: {CONFIG_FILE} is missing{_instead(workdir)}")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -183,6 +183,19 @@ def read(workdir: Path) -> Config:
         if section in config:
             config[section].setdefault(field, value)
     return config
+
+
+def _instead(workdir: Path) -> str:
+    """Where the run may be that `workdir` does not hold."""
+    if any((parent / CONFIG_FILE).exists() for parent in workdir.absolute().parents[:2]):
+        return "; it belongs to a run: give the folder of that"
+    runs = sorted(str(file.parent) for file in workdir.glob(f"*/{CONFIG_FILE}"))
+    if runs:
+        return f"; it holds runs: give one of them, e.g. {runs[0]}"
+    if (workdir / "checkpoints").is_dir():
+        return (" beside its checkpoints: copy it from where the run was trained (without it nothing says what model "
+                "they hold), or begin another run in another --workdir")
+    return ""
 
 
 def load(workdir: Path, changes: Iterable[str] = ()) -> Settings:

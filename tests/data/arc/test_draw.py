@@ -16,10 +16,13 @@ def test_ansi_lines_have_two_columns_a_cell_and_end_plain():
 
 
 def test_panels_stand_side_by_side():
-    text = draw.ansi_panels([("query", GRID), ("a long label", GRID.T), ("none", None)])
+    panels = [("query", GRID), ("a long label", GRID.T), ("none", None)]
+    text = draw.panels_side_by_side(panels, coloured=True)
     lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in text.split("\n")]
     assert len(lines) == 4
     assert lines[0] == "query    a long label   none" and lines[1].endswith(draw.NO_GRID)
+    plain = draw.panels_side_by_side(panels, coloured=False).split("\n")
+    assert plain[1:3] == ["0 1 2    0 3            (no grid)", "3 4 5    1 4"]
 
 
 def test_cells_have_their_colours():

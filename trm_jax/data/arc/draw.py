@@ -41,11 +41,16 @@ def to_ansi(grid: Grid) -> list[str]:
     return ["".join(row) + "\x1b[0m" for row in cells]
 
 
-def ansi_panels(panels: Sequence[Panel], gap: str = "   ") -> str:
-    """Labelled grids side by side, as terminal text."""
+def to_digits(grid: Grid) -> list[str]:
+    """One string per row of the grid: two columns a cell, the colour's number."""
+    return ["".join(f"{colour} " for colour in row) for row in grid]
+
+
+def panels_side_by_side(panels: Sequence[Panel], *, coloured: bool, gap: str = "   ") -> str:
+    """Labelled grids side by side, as terminal text: in colours, or as digits where those would not be seen."""
     blocks = []  # (width in terminal columns, lines); colour codes take no room, so widths are counted here
     for label, grid in panels:
-        body = [NO_GRID] if grid is None else to_ansi(grid)
+        body = [NO_GRID] if grid is None else to_ansi(grid) if coloured else to_digits(grid)
         body_width = len(NO_GRID) if grid is None else 2 * grid.shape[1]
         width = max(len(label), body_width)
         lines = [label.ljust(width), *(line + " " * (width - body_width) for line in body)]
