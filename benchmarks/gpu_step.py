@@ -91,7 +91,7 @@ def compile_step(config: ConfigDict, count: int, memory_gb: float) -> GpuProgram
     try:
         with as_if_present():
             step = training_step(settings, data_mesh(list(cards)))
-            compiled = step.call.lower(step.state, step.batch).compile()
+            compiled = step.step.lower(step.state, step.batch).compile()
     finally:
         jax.default_backend = backend
     memory, program = compiled.memory_analysis(), Program(compiled.as_text())

@@ -42,11 +42,11 @@ class Timed:
     def __init__(self, settings: Settings, batches: list[Batch]):
         mesh = data_mesh()
         step = training_step(settings, mesh)
-        self.state = step.initial()
+        self.state = step.init()
         self.counts = parameter_counts(self.state.params)
         self.batches = [to_global(mesh, batch) for batch in batches]
         start = time.perf_counter()
-        self.step = step.call.lower(self.state, self.batches[0]).compile()
+        self.step = step.step.lower(self.state, self.batches[0]).compile()
         self.compile_seconds = time.perf_counter() - start
         self.temporary_bytes = self.step.memory_analysis().temp_size_in_bytes
         self.seconds: list[float] = []

@@ -27,13 +27,13 @@ class Step(NamedTuple):
     """A training step under jit, and what it takes.
 
     Attributes:
-        call: (state, batch) → (state, metrics); the state is donated.
-        initial: under jit, () → the state before the first batch, on its devices.
+        step: (state, batch) → (state, metrics); the state is donated.
+        init: () → the state before the first batch, on its devices.
         state, batch: shapes with their shardings.
     """
 
-    call: Any
-    initial: Any
+    step: Any
+    init: Any
     state: TrainState
     batch: Batch
 
