@@ -12,13 +12,18 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 die() { echo "launch.sh: $*" >&2; exit 1; }
 
+# A Python that this is tested with: for a newer one pip may find no wheels of what is pinned, and set out to compile.
 find_python() {
     local candidate
     for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python; do
-        [ -n "$candidate" ] && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-            && { echo "$candidate"; return; }
+        [ -n "$candidate" ] && "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+            2>/dev/null || continue
+        echo "launch.sh: taking $candidate, $("$candidate" --version)" >&2
+        echo "$candidate"
+        return
     done
-    die "needs Python 3.11 or newer (set PYTHON=… to name one)"
+    die "needs Python 3.11, 3.12 or 3.13, which the pinned packages have wheels for (set PYTHON=… to name one); python3" \
+        "is $(python3 --version 2>/dev/null || echo not there)"
 }
 
 # The CUDA extra that the driver can run, nothing without a GPU.
@@ -30,12 +35,13 @@ accelerator() {
 
 # Installs the package with the extras given, unless that has been done with these very files.
 setup() {
-    local extras="$1" stamp=.venv/.installed wanted
+    local extras="$1" stamp=.venv/.installed wanted python
     wanted="$extras $(cat pyproject.toml constraints.txt | cksum)"
     [ -x .venv/bin/python ] && grep -qxF "$wanted" "$stamp" 2>/dev/null && return
     if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then  # there is none, or it was left half-made
         echo "launch.sh: first use, setting up .venv (a few minutes)" >&2
-        "$(find_python)" -m venv --clear .venv \
+        python=$(find_python) || exit 1
+        "$python" -m venv --clear .venv \
             || { rm -rf .venv; die "could not make .venv; on Debian: apt-get install python3-venv"; }
     fi
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extras:+[$extras]}" \

@@ -64,6 +64,24 @@ def test_an_environment_that_could_not_be_made_is_taken_away_and_made_anew(check
     assert result.returncode == 0 and installed(calls)
 
 
+def test_a_python_without_wheels_is_passed_over_and_said_so(checkout):
+    newer = checkout / "bin" / "python3"
+    newer.parent.mkdir()
+    newer.write_text('#!/usr/bin/env bash\ncase "$1" in -c) exit 1 ;; --version) echo Python 3.14.0 ;; esac\n')
+    newer.chmod(0o755)
+    for name in ("bash", "dirname", "cat", "cksum", "grep", "sed", "head", "rm"):
+        (newer.parent / name).symlink_to(shutil.which(name))
+    environment = {"PATH": str(newer.parent), "PYTHON": "python3"}
+    result = subprocess.run([checkout / "launch.sh", "test"], env=environment, capture_output=True, text=True,
+                            check=False)
+    assert result.returncode == 1 and not (checkout / ".venv").exists()
+    assert result.stderr.splitlines()[1:] == [
+        "launch.sh: needs Python 3.11, 3.12 or 3.13, which the pinned packages have wheels for (set PYTHON=… to name "
+        "one); python3 is Python 3.14.0"]
+    result, calls = launch(checkout, "test")
+    assert f"launch.sh: taking {checkout / 'python'}" in result.stderr and installed(calls)
+
+
 def test_an_environment_without_pip_is_made_anew(checkout):
     """As after Ctrl-C: venv makes bin/python before it installs pip."""
     (checkout / ".venv" / "bin").mkdir(parents=True)

@@ -6,22 +6,26 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # nothing here is work for an accelerator
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, Python looks in tools/ only
+if not __package__:  # run as a script, Python looks in tools/ only
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 try:
+    import safetensors  # noqa: F401
     import torch  # noqa: F401
 except ImportError:
-    sys.exit("error: converting needs PyTorch (the CPU version will do): pip install -e '.[convert]'")
+    sys.exit("error: converting needs PyTorch (the CPU version will do): pip install 'trm_jax[convert]', in a checkout "
+             "pip install -e '.[convert]'")
 
 from tools import torch_checkpoint, torch_export, torch_import, verify
 from tools.destination import DestinationError, new_folder
-from tools.torch_checkpoint import CheckpointError
+from tools.torch_checkpoint import CheckpointError, TorchCheckpoint
 from tools.torch_names import KeyMismatch
 from trm_jax.errors import ConfigError
 from trm_jax.paths import user_path
 from trm_jax.run import pretrained
 from trm_jax.run.pretrained import MANIFEST_FILE, PUZZLE_EMBEDDINGS_FILE, Manifest
 from trm_jax.run.settings import CONFIG_FILE as RUN_FILE
+from trm_jax.terminal import speak_plainly
 
 DESCRIPTION = """\
 Converts a PyTorch checkpoint of a TRM (decoder with puzzle embeddings) or an ETRM (encoder and decoder) to a folder
@@ -52,12 +56,13 @@ examples:
 """
 
 SIZE_FLAGS = ("H_cycles", "L_cycles", "num_heads", "puzzle_emb_len", "norm_style", "layer_scale_init", "final_norm")
-IMPORT_FLAGS = (*SIZE_FLAGS, "dry_run", "verify", "keep_puzzle_embeddings", "official")
+IMPORT_FLAGS = (*SIZE_FLAGS, "entry", "dry_run", "verify", "keep_puzzle_embeddings", "official")
 EXPORT_FLAGS = ("step",)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line `argv`; returns the exit status. Errors are one line on stderr."""
+    speak_plainly()
     parser = _parser()
     args = parser.parse_args(argv)
     if args.dst is None and (args.export or not args.dry_run):
@@ -83,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
                         help="from trm_jax to PyTorch; importing the result gives the same arrays bit for bit")
     parser.add_argument("--step", default="latest",
                         help="checkpoint of the run to --export: a step, latest, or best by held-out score")
+    parser.add_argument("--entry", default="", metavar="NAME",
+                        help="which of several state dicts in SRC; of one alone, e.g. the 'model' entry of a training "
+                             "checkpoint, nothing need be said")
     parser.add_argument("--force", action="store_true", help="replace DST if it exists")
     parser.add_argument("--dry-run", action="store_true", help="do and check everything, but write nothing")
     parser.add_argument("--verify", action="store_true",
@@ -111,11 +119,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _import(args: argparse.Namespace) -> int:
-    checkpoint = torch_checkpoint.read(args.src)
+    checkpoint = torch_checkpoint.read(args.src, args.entry)
     converted = torch_import.convert(checkpoint, {name: getattr(args, name) for name in SIZE_FLAGS},
                                      keep_puzzle_embeddings=args.keep_puzzle_embeddings, official=args.official)
     manifest = converted.manifest
     print(_table(manifest))
+    for note in _notes(checkpoint):
+        print(f"note: {note}")
     if args.dry_run:
         if args.verify:
             _verify(manifest, converted.params, converted.buffers, checkpoint)
@@ -130,6 +140,17 @@ def _import(args: argparse.Namespace) -> int:
     print(f"wrote {args.dst}; start a run from it with --config.train.load_pretrained_decoder={args.dst} "
           f"--config.arch.H_cycles={manifest.arch['H_cycles']} --config.arch.L_cycles={manifest.arch['L_cycles']}")
     return 0
+
+
+def _notes(checkpoint: TorchCheckpoint) -> list[str]:
+    """What has to be known of these weights before they are used."""
+    notes = []
+    if checkpoint.entry:
+        notes.append(f"of all that {checkpoint.path.name} holds, its entry {checkpoint.entry!r} was read")
+    if checkpoint.config.get("ema") is False:
+        notes.append(f"{torch_checkpoint.CONFIG_FILE} says ema: false: these are the weights of the last step and not "
+                     "their moving average, with which such models are evaluated")
+    return notes
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -1,22 +1,32 @@
-"""PyTorch checkpoints as files: read safely and without loading what is not looked at."""
+"""PyTorch checkpoints as files, torch.save's and safetensors: read safely, without loading what is not looked at."""
 
 import dataclasses
 import hashlib
 import pickle
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
+from safetensors import SafetensorError, safe_open
 
+from trm_jax.paths import LFS_POINTER, foreign, git_lfs_command
 from trm_jax.run.bar import Bar
 
-WRAPPERS = re.compile(r"^(?:(?:_orig_mod|module|model)\.)+")  # torch.compile, data parallel, loss head
+# torch.compile (at any depth), data parallel and averaging, loss head, Lightning's attribute.
+COMPILED = re.compile(r"(?:^|(?<=\.))_orig_mod\.")
+WRAPPERS = re.compile(r"^(?:(?:module|model|ema_model|net)\.)+")
+PARTS = ("inner.", "encoder.")  # of a model, with which the names of its tensors begin
+# What is no part of the model, by its name without the prefixes, and why it is skipped.
+SKIPPED = {"n_averaged": "counts the updates of a moving average (torch.optim.swa_utils)"}
 CONFIG_FILE = "all_config.yaml"
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 HASH_BLOCK_BYTES = 1 << 24
+MAX_HEADER_BYTES = 100_000_000  # that safetensors itself accepts
 
 
 class CheckpointError(ValueError):
@@ -32,46 +42,77 @@ class TorchCheckpoint:
         sha256: of the file.
         tensors: key without wrappers' prefixes → tensor, mapped from the file and read when touched.
         config: what all_config.yaml beside the file holds, empty without one.
+        entry: where in the file the state dict stands, e.g. "model"; empty where it is all of it.
     """
 
     path: Path
     sha256: str
     tensors: dict[str, torch.Tensor]
     config: dict
+    entry: str = ""
 
 
-def read(path: Path) -> TorchCheckpoint:
-    """Reads a `torch.save`d state dict, never running code that it may hold.
+def read(path: Path, entry: str = "") -> TorchCheckpoint:
+    """Reads a state dict, bare or within a training checkpoint, never running code that the file may hold.
+
+    Args:
+        entry: which of several state dicts in the file; what there is of one is found without.
 
     Raises:
-        CheckpointError: the file is damaged, no PyTorch file, holds more than float tensors, or holds a key twice.
+        CheckpointError: the file is damaged, no checkpoint, holds more than float tensors, or holds a key twice.
     """
-    tensors = map_tensors(path)
-    return TorchCheckpoint(path, file_sha256(path), tensors, read_config(path.with_name(CONFIG_FILE)))
+    entry, tensors = map_tensors(path, entry)
+    return TorchCheckpoint(path, file_sha256(path), tensors, read_config(path.with_name(CONFIG_FILE)), entry)
 
 
-def map_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Key without wrappers' prefixes → tensor. All share one mapping of the file, which lasts as long as they do.
+def map_tensors(path: Path, entry: str = "") -> tuple[str, dict[str, torch.Tensor]]:
+    """The entry, and key without wrappers' prefixes → tensor. All share one mapping of the file, which lasts as long
+    as they do.
 
     Raises:
         CheckpointError: as `read`.
     """
     _check_container(path)
+    entry, state = _state_dict(path, _load_safetensors(path) if _is_safetensors(path) else _load(path), entry)
     tensors: dict[str, torch.Tensor] = {}
     origin: dict[str, str] = {}
-    for key, value in _load(path).items():
+    for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise CheckpointError(f"{path} holds {key!r}, a {type(value).__name__} and no tensor: give a bare state "
                                   "dict, e.g. the 'model' entry of a training checkpoint saved by itself")
-        if value.dtype not in FLOATS:
+        name = WRAPPERS.sub("", COMPILED.sub("", key))
+        if value.dtype not in FLOATS and name not in SKIPPED:
             raise CheckpointError(f"{key} in {path} is {value.dtype}; float32, float16 and bfloat16 can be converted")
-        name = WRAPPERS.sub("", key)
         if name in tensors:
             raise CheckpointError(f"{name} stands twice in {path}, as {origin[name]} and as {key}")
         tensors[name], origin[name] = value.detach(), key
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors")
-    return tensors
+    return entry, tensors
+
+
+def _state_dict(path: Path, content: dict, entry: str) -> tuple[str, dict]:
+    """The one state dict in what a file holds, e.g. of {"model": …, "optimizers": …}; all of it where none is."""
+    found = dict(_models(content))
+    if entry:
+        found = {name: state for name, state in found.items() if name == entry}
+        if not found:
+            raise CheckpointError(f"--entry={entry}: no state dict of a model stands there in {path}")
+    if len(found) > 1 and "" not in found:
+        raise CheckpointError(f"{path} holds {len(found)} state dicts: name one with --entry={' or '.join(found)}")
+    return next(iter(found.items()), ("", content))
+
+
+def _models(content: dict, entry: str = "") -> Iterator[tuple[str, dict]]:
+    """Dotted path and state dict of every model in nested dicts, told by the names of its tensors."""
+    names = [WRAPPERS.sub("", COMPILED.sub("", key)) for key, value in content.items()
+             if isinstance(key, str) and isinstance(value, torch.Tensor)]
+    if any(name.startswith(PARTS) for name in names):
+        yield entry, content
+        return
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _models(value, f"{entry}.{key}".lstrip("."))
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
@@ -103,7 +144,7 @@ def read_config(path: Path) -> dict:
     if not path.exists():
         return {}
     try:
-        config = yaml.safe_load(path.read_text())
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} cannot be read: {_one_line(error)}") from None
     if not isinstance(config, dict) or not isinstance(config.get("arch"), dict):
@@ -118,14 +159,39 @@ def _check_container(path: Path) -> None:
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; give the checkpoint file in it, e.g. step_518071")
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(64)
+    if start.startswith(LFS_POINTER):
+        raise CheckpointError(f"{path} is a Git LFS pointer and not the weights; this fetches them: "
+                              f"{git_lfs_command(path)}")
+    if _begins_safetensors(start):
+        return
     if start.startswith(b"\x80"):
         raise CheckpointError(f"{path} is a bare pickle, which may run code when it is opened: refused. A file from "
                               "before PyTorch 1.6 has to be saved again with torch.save")
     if not start.startswith(b"PK"):
-        raise CheckpointError(f"{path} is not a file that torch.save writes")
+        what = foreign(start)
+        raise CheckpointError(f"{path} {what}" if what else
+                              f"{path} is not a file that torch.save writes, and no safetensors")
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is truncated: its end is missing; download or copy it again")
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _begins_safetensors(file.read(9))
+
+
+def _begins_safetensors(start: bytes) -> bool:
+    """The length of a header in JSON, eight bytes of which the first may be any, and the header's beginning."""
+    return 2 <= int.from_bytes(start[:8], "little") <= MAX_HEADER_BYTES and start[8:9] == b"{"
+
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is a damaged or truncated safetensors file: {_one_line(error)}") from None
 
 
 def _load(path: Path) -> dict:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tools.torch_checkpoint import CheckpointError, TorchCheckpoint, dtype_name, map_tensors, to_numpy
+from tools.torch_checkpoint import SKIPPED, CheckpointError, TorchCheckpoint, dtype_name, map_tensors, to_numpy
 from tools.torch_names import check_keys, from_torch, name_table
 from tools.torch_sizes import Sizes, infer, is_official
 from trm_jax.models.decoder import VOCAB_SIZE
@@ -42,7 +42,8 @@ def convert(checkpoint: TorchCheckpoint, flags: dict[str, Any], *, keep_puzzle_e
     """
     sizes = infer(checkpoint, flags)
     shapes = model_shapes(sizes.arch, sizes.encoder, sizes.seq_len)
-    used = {name: tensor for name, tensor in checkpoint.tensors.items() if name != PUZZLE_EMBEDDINGS}
+    used = {name: tensor for name, tensor in checkpoint.tensors.items()
+            if name != PUZZLE_EMBEDDINGS and name not in SKIPPED}
     _check_vocabulary(used)
     check_keys({name: tuple(tensor.shape) for name, tensor in used.items()}, *shapes)
     params, buffers = from_torch({name: to_numpy(tensor) for name, tensor in used.items()}, *shapes)
@@ -53,7 +54,8 @@ def convert(checkpoint: TorchCheckpoint, flags: dict[str, Any], *, keep_puzzle_e
 def save_puzzle_embeddings(checkpoint: TorchCheckpoint, folder: Path) -> None:
     """Copies the puzzle embeddings block by block into `folder`."""
     # From a mapping of its own: the pages that copying touches are given back with it.
-    table = map_tensors(checkpoint.path)[PUZZLE_EMBEDDINGS]
+    _, tensors = map_tensors(checkpoint.path, checkpoint.entry)
+    table = tensors[PUZZLE_EMBEDDINGS]
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False,
               "shape": tuple(table.shape)}
     with (folder / PUZZLE_EMBEDDINGS_FILE).open("wb") as file:
@@ -81,7 +83,8 @@ def _manifest(checkpoint: TorchCheckpoint, sizes: Sizes, table: dict[str, str], 
     ours = {name: path for path, name in table.items()}
     reason = "puzzle embeddings; an encoder takes their place" + (f"; kept in {PUZZLE_EMBEDDINGS_FILE}" if kept else "")
     keys = tuple(
-        Key(name, tuple(tensor.shape), dtype_name(tensor), ours.get(name), None if name in ours else reason)
+        Key(name, tuple(tensor.shape), dtype_name(tensor), ours.get(name),
+            None if name in ours else SKIPPED.get(name, reason))
         for name, tensor in checkpoint.tensors.items())
     embeddings = checkpoint.tensors.get(PUZZLE_EMBEDDINGS)
     if kept and embeddings is None:

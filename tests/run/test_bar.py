@@ -28,8 +28,9 @@ def test_without_a_terminal_there_is_a_line_now_and_then(clock, capsys):
         "evaluate: 600/1000 rows, 5/s, 01:20 left, loss=0.5"]
 
 
-def test_a_hidden_one_says_nothing(clock, capsys):
-    with Bar(10, "evaluate", "row", show=False) as rows:
+def test_a_hidden_one_says_nothing_nor_does_a_short_one_that_is_not_kept(clock, capsys):
+    with Bar(10, "evaluate", "row", show=False) as rows, Bar(10, "sha256", "byte", keep=False) as digest:
+        digest.update(10)
         clock[0] += 100.0
         rows.update(10)
     assert not capsys.readouterr().err

@@ -40,7 +40,8 @@ BAD_STATES = {
     "vocabulary": (lambda s: s | {"inner.embed_tokens.embedding_weight": torch.ones(11, 16)}, r"has 11 tokens"),
     "no TRM": (lambda s: {"fc.weight": torch.ones(2, 2)}, r"inner\.embed_tokens\.embedding_weight is missing"),
     "empty": (lambda s: {}, r"holds no tensors"),
-    "no tensor": (lambda s: {"model": s, "step": 7}, r"'_orig_mod\.model\.model', a dict .* give a bare state dict"),
+    "no tensor": (lambda s: {"model": {"step": 7}}, r"'_orig_mod\.model\.model', a dict .* give a bare state dict"),
+    "two models": (lambda s: {"raw": s, "ema": s}, r"holds 2 state dicts: name one with --entry=\S+raw or"),
     "no dict": (lambda s: [torch.ones(2)], r"holds a list, not a state dict"),
     "encoder": (lambda s: s | {"encoder.lstm.weight": torch.ones(2)}, r"encoder\.\* keys are those of none of"),
 }

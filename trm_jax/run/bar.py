@@ -17,13 +17,13 @@ class Bar:
         unit: that is counted.
         initial: already done before.
         show: False says nothing at all, e.g. in all processes but the first.
-        keep: leave the full bar standing; plain lines always stay.
+        keep: leave the full bar standing; False also says nothing of what is done within EVERY_S.
     """
 
     def __init__(self, total: int, what: str, unit: str, *, initial: int = 0, show: bool = True, keep: bool = True):
         self._what, self._unit, self._total, self._done = what, unit, total, initial
         self._since, self._begun, self._facts = time.monotonic(), initial, ""
-        self._told = self._since
+        self._told, self._keep = self._since, keep
         terminal = sys.stderr.isatty()
         self._plain = show and not terminal
         self._bar = tqdm(total=total, initial=initial, desc=what, unit=unit, leave=keep, mininterval=1.0,
@@ -48,7 +48,7 @@ class Bar:
     def close(self) -> None:
         """The end, reached or not."""
         self._bar.close()
-        if self._plain and self._done > self._begun:
+        if self._plain and self._done > self._begun and (self._keep or self._told > self._since):
             self._tell()
         self._plain = False
 
