@@ -128,6 +128,10 @@ def test_only_scripts_read_flags_and_print():
         assert "print" not in calls, path
 
 
+def test_every_room_is_a_package_and_so_in_the_wheel():
+    assert all((path.parent / "__init__.py").exists() for path in FILES)
+
+
 def test_the_mesh_axis_has_one_owner():
     for path in FILES:
         if part(module(path)) != "run.mesh":

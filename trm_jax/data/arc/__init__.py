@@ -1,0 +1,1 @@
+"""Tasks, their augmentation, voting and drawing: plain numpy."""
