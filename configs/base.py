@@ -27,6 +27,11 @@ def get_config() -> ConfigDict:
     config.arch.pos_encodings = "rope"  # "rope", "learned" or "none"
     config.arch.mlp_t = False  # a SwiGLU over the tokens in place of attention; with pos_encodings not "rope"
     config.arch.forward_dtype = "auto"  # of activations: bfloat16 on accelerators, float32 on CPU; or either by name
+    # Self-attention: "cudnn" (NVIDIA's fused kernel), "xla", "blocked" (for CPUs), or "auto": the best that works here.
+    config.arch.attention = "auto"
+    # What is kept from the forward for the backward pass: "none" (everything is kept, nothing computed again), "dots"
+    # (matrix products), "full" (what enters a stack of blocks), or "auto": the first of these that fits the memory.
+    config.arch.remat = "auto"
     config.arch.halt_max_steps = 16  # ACT steps after which a row halts in any case; of every row in evaluation
     config.arch.halt_exploration_prob = 0.5  # chance that a row must take a random number of steps before it halts
 

@@ -31,6 +31,8 @@ def arch_config(config: dict[str, Any]) -> ArchConfig:
         pos_encodings=config.get("pos_encodings", "rope"),
         mlp_t=config.get("mlp_t", False),
         forward_dtype=config["forward_dtype"],
+        attention="blocked",
+        remat="none",
         halt_max_steps=config.get("halt_max_steps", 1),
         halt_exploration_prob=config.get("halt_exploration_prob", 0.0),
     )

@@ -25,7 +25,7 @@ LAYERS = (
     {"data.pipeline"},
     {"run.files", "run.bar", "run.fields", "run.interrupt", "run.writer", "run.mesh", "run.checkpoint"},
     {"run.settings", "run.pretrained", "run.programs"},
-    {"run.progress"},
+    {"run.progress", "run.machine"},
     {"evaluation"},
     {"train", "evaluate", "solve", "compare", "__main__"},
 )

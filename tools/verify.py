@@ -53,7 +53,8 @@ def largest_differences(manifest: Manifest, params: Tree, buffers: Tree,
 
 def _ours(manifest: Manifest, params: Tree, buffers: Tree, S: int, tokens: np.ndarray, context: np.ndarray,
           z: list[np.ndarray]) -> Iterator[Outputs]:
-    arch = ArchConfig(**manifest.arch, forward_dtype="float32", halt_max_steps=ACT_STEPS, halt_exploration_prob=0.0)
+    arch = ArchConfig(**manifest.arch, forward_dtype="float32", attention="xla", remat="none",
+                      halt_max_steps=ACT_STEPS, halt_exploration_prob=0.0)
     graph, _, _ = split(nnx.eval_shape(lambda: Decoder(arch, S, nnx.Rngs(0))))
     step = jax.jit(lambda z: nnx.merge(graph, params, buffers)(z, tokens, context))
     latents = Latents(*map(jax.numpy.asarray, z))

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from absl import logging
 
 from trm_jax.data.arc.tasks import Task, TaskError, set_digest
@@ -85,7 +84,8 @@ def evaluate(trained: Trained, out: Path) -> dict[str, Any]:
 def identity(trained: Trained, tasks: Sequence[Task]) -> dict[str, Any]:
     """What decides an evaluation's answers: the model, the tasks and their variants."""
     settings = trained.settings
-    model = dataclasses.asdict(settings.arch) | {"forward_dtype": jnp.dtype(settings.arch.dtype).name}
+    model = dataclasses.asdict(settings.arch)
+    del model["remat"]  # has no part in an answer
     return {"format": 1, "step": trained.step, "weights": trained.digest,
             **{f"arch.{field}": value for field, value in model.items()},
             **{f"encoder.{field}": value for field, value in dataclasses.asdict(settings.encoder).items()},
@@ -125,6 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         start_processes()
         trained = load_trained(flags.workdir, data_mesh(), flags.step, [*ALL_TASKS, *changes])
+        print(*trained.chosen, sep="\n", file=sys.stderr)
         out = flags.out or default_out(trained)
         metrics = evaluate(trained, out)
     except (ConfigError, TaskError, NonFiniteError) as error:

@@ -156,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         task = sources.read_task(flags.task)
         start_processes()
         trained = load_trained(flags.workdir, data_mesh(), flags.step)
+        print(*trained.chosen, sep="\n", file=sys.stderr)
         solution = solve(task, trained, flags.augmentations)
     except (ConfigError, TaskError, NonFiniteError) as error:
         sys.exit(f"error: {error}")

@@ -41,6 +41,7 @@ from trm_jax.run import settings as settings_lib
 from trm_jax.run.checkpoint import Checkpoints, abstract, saved_steps
 from trm_jax.run.files import make_folder, write
 from trm_jax.run.interrupt import Interrupted, stop_request
+from trm_jax.run.machine import resolve
 from trm_jax.run.mesh import (
     by_rows,
     check_divides,
@@ -77,6 +78,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
     mesh = data_mesh()
     rows = settings.data.global_batch_size
     check_divides("data.global_batch_size", rows, mesh)
+    settings, chosen = resolve(settings, mesh)
     main = jax.process_index() == 0
 
     # Data
@@ -131,8 +133,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
     counts = parameter_counts(state.params)
     log += [*tasks.report, f"{len(tasks.train)} train tasks, {len(tasks.evaluation)} evaluation tasks",
             "parameters: " + ", ".join(f"{part} {count:,}" for part, count in counts.items()),
-            f"{last_step} steps of {rows} rows on {mesh.size} {mesh.devices.flat[0].device_kind} device(s); "
-            f"activations in {settings.arch.dtype}"]
+            f"{last_step} steps of {rows} rows on {mesh.size} {mesh.devices.flat[0].device_kind} device(s)",
+            *chosen]
     writer.start(plain)
     writer.text("parameters", counts)
     writer.text("log", "\n".join(log))

@@ -108,8 +108,8 @@ def test_no_step_is_taken_for_padded_rows(halt):
 
 
 ARCH = ArchConfig(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_len=2,
-                  pos_encodings="rope", mlp_t=False, forward_dtype="float32", halt_max_steps=2,
-                  halt_exploration_prob=0.0)
+                  pos_encodings="rope", mlp_t=False, forward_dtype="float32", attention="xla", remat="none",
+                  halt_max_steps=2, halt_exploration_prob=0.0)
 ENCODER = EncoderConfig(type="standard", num_layers=1, pooling_method="mean", set_layers=1, norm_style="post",
                         layer_scale_init=0.0, final_norm=True, max_demos=3)
 

@@ -10,10 +10,11 @@ from tests import golden, parity
 from tools.torch_names import to_torch
 from trm_jax.models.decoder import ArchConfig, Decoder
 from trm_jax.models.etrm import split
+from trm_jax.models.remat import REMAT
 
 SMALL = ArchConfig(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycles=2, L_cycles=2, puzzle_emb_len=2,
-                   pos_encodings="rope", mlp_t=False, forward_dtype="float32", halt_max_steps=4,
-                   halt_exploration_prob=0.5)
+                   pos_encodings="rope", mlp_t=False, forward_dtype="float32", attention="xla", remat="none",
+                   halt_max_steps=4, halt_exploration_prob=0.5)
 
 
 def close(case, name, actual, expected):
@@ -120,3 +121,43 @@ def test_bfloat16_activations_stay_close_to_float32():
     z, logits, q = half(half.initial(1), tokens, context)
     assert z.z_H.dtype == jnp.bfloat16 and logits.dtype == q.dtype == jnp.float32
     np.testing.assert_allclose(logits, full(full.initial(1), tokens, context)[1], atol=0.15)
+
+
+@pytest.mark.parametrize("mlp_t", [False, True])
+def test_remat_changes_no_gradient_and_keeps_less(mlp_t):
+    rng = np.random.default_rng(0)
+    tokens, context = jnp.asarray(rng.integers(0, 12, (2, 4))), jnp.asarray(rng.normal(size=(2, 2, 16)), jnp.float32)
+    R = jnp.asarray(rng.normal(size=(2, 4, 12)), jnp.float32)
+    found, kept = {}, {}
+    for how in REMAT:
+        arch = dataclasses.replace(SMALL, remat=how, mlp_t=mlp_t, pos_encodings="learned" if mlp_t else "rope",
+                                   attention="blocked")
+        graph, params, buffers = split(Decoder(arch, 4, nnx.Rngs(0)))
+
+        def loss(params, context, graph=graph, buffers=buffers):
+            model = nnx.merge(graph, params, buffers)
+            return (model(model.initial(2), tokens, context)[1] * R).sum()
+
+        found[how] = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, context)
+        residuals = jax.eval_shape(lambda p, c, loss=loss: jax.vjp(loss, p, c)[1], params, context)
+        kept[how] = sum(leaf.size for leaf in jax.tree.leaves(residuals))
+    for how in ("dots", "full"):
+        jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5),
+                     found[how], found["none"])
+    assert kept["none"] > kept["dots"] > kept["full"]
+
+
+def test_products_and_attention_are_not_computed_twice_where_they_are_kept():
+    """Matrix products, by their number in the program: forward and two a product backward, and one pass of attention
+    more, which its gradient makes itself."""
+    def products(how):
+        arch = dataclasses.replace(SMALL, remat=how, attention="blocked", H_cycles=1)
+        graph, params, buffers = split(Decoder(arch, 4, nnx.Rngs(0)))
+
+        def loss(params):
+            model = nnx.merge(graph, params, buffers)
+            return model(model.initial(2), jnp.ones((2, 4), jnp.int32), jnp.ones((2, 2, 16)))[1].sum()
+
+        return jax.jit(jax.grad(loss)).lower(params).as_text().count("dot_general")
+
+    assert products("dots") == products("none") < products("full")

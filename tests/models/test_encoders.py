@@ -7,15 +7,15 @@ from flax import nnx
 from tests import golden, parity
 from tools.torch_names import to_torch
 from trm_jax.models.decoder import ArchConfig
-from trm_jax.models.encoders import ENCODERS, Encoder, EncoderConfig
+from trm_jax.models.encoders import ENCODERS, Encoder, EncoderConfig, packing
 from trm_jax.models.encoders.latent import TaskLatent
-from trm_jax.models.encoders.packing import encode_valid
+from trm_jax.models.encoders.packing import chunk_size, encode_valid
 from trm_jax.models.etrm import split
 from trm_jax.run.mesh import data_mesh, per_shard
 
 ARCH = ArchConfig(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_len=2,
-                  pos_encodings="rope", mlp_t=False, forward_dtype="float32", halt_max_steps=1,
-                  halt_exploration_prob=0.0)
+                  pos_encodings="rope", mlp_t=False, forward_dtype="float32", attention="xla", remat="none",
+                  halt_max_steps=1, halt_exploration_prob=0.0)
 B, K, S = 3, 4, 9
 
 
@@ -215,16 +215,52 @@ def test_log_variance_of_a_task_latent_is_clamped():
 
 
 def test_packing_runs_only_chunks_with_a_valid_slot():
-    """40 slots in chunks of 3: an encoder that counts its calls on the host sees the valid ones only."""
+    """40 slots, one a chunk: an encoder that counts its calls on the host sees the valid ones only."""
     calls = []
 
-    def encode(pairs):
+    def encode(_, pairs):
         jax.debug.callback(lambda: calls.append(1))
         return pairs.reshape(len(pairs), -1).astype(jnp.float32)
 
-    demos = jnp.arange(40 * 2 * 2, dtype=jnp.int32).reshape(10, 4, 2, 2)
+    demos = jnp.arange(40 * 2 * 1024, dtype=jnp.int32).reshape(10, 4, 2, 1024)
     valid = jnp.zeros((10, 4), bool).at[3, 1].set(True).at[9, 3].set(True)
-    out = jax.jit(lambda d, v: encode_valid(encode, d, v))(demos, valid)
+    out = jax.jit(lambda d, v: encode_valid(encode, (), d, v, kept_share=0.0))(demos, valid)
     jax.effects_barrier()
-    assert len(calls) == 1
-    np.testing.assert_array_equal(out, demos.reshape(10, 4, 4) * valid[..., None])
+    assert len(calls) == 2
+    np.testing.assert_array_equal(out, demos.reshape(10, 4, -1) * valid[..., None])
+
+
+def test_chunks_are_small_of_long_pairs_and_never_larger_than_the_batch():
+    """(slots, tokens of a pair): R1 on a CPU and on a GPU, a tiny run, and the smallest there is."""
+    assert [chunk_size(*case) for case in ((40, 1800), (2560, 1800), (10**4, 1800), (64, 200), (3, 18))] == [
+        1, 40, 64, 6, 3]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_kept_and_recomputed_chunks_give_the_same_gradient(monkeypatch, share):
+    """Five chunks, of which none, two or all are kept; any number of valid slots, none included."""
+    monkeypatch.setattr(packing, "MIN_TOKENS", 2 * 9 * 2)
+    monkeypatch.setattr(packing, "CHUNKS", 5)
+    rng = np.random.default_rng(0)
+    weights = {"a": jnp.asarray(rng.normal(size=(9, 6)), jnp.float32),
+               "b": jnp.asarray(rng.normal(size=(6, 3)), jnp.float32)}
+    demos = jnp.asarray(rng.normal(size=(5, 2, 2, 9)), jnp.float32)
+    R = jnp.asarray(rng.normal(size=(5, 2, 3)), jnp.float32)
+
+    def encode(weights, pairs):
+        return jnp.sin(jnp.tanh(pairs @ weights["a"]).sum(axis=1) @ weights["b"])
+
+    def dense(weights, valid):
+        return (encode(weights, demos.reshape(10, 2, 9)).reshape(5, 2, 3) * valid[..., None] * R).sum()
+
+    def packed(weights, valid):
+        return (encode_valid(encode, weights, demos, valid, kept_share=share) * R).sum()
+
+    found, expected = (jax.jit(jax.value_and_grad(f)) for f in (packed, dense))
+    for count in (0, 1, 4, 5, 10):
+        valid = jnp.asarray(rng.permutation(10) < count).reshape(5, 2)
+        jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5),
+                     found(weights, valid), expected(weights, valid))
+    kept = jax.tree.leaves(jax.eval_shape(lambda w: jax.vjp(lambda w: packed(w, valid), w)[1], weights))
+    others = 5 * 2 * 2 * 9 + 10 + 9 * 6 + 6 * 3 + 5 * 2 * 3  # demonstrations, mask, weights, R
+    assert (sum(leaf.size for leaf in kept) > others) == (share > 0)

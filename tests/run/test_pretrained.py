@@ -15,7 +15,8 @@ from trm_jax.models.encoders import EncoderConfig
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.run.pretrained import MANIFEST_FILE, held_out_note, read_manifest, restore_decoder
 
-ARCH = ArchConfig(**torch_files.ARCH, forward_dtype="auto", halt_max_steps=16, halt_exploration_prob=0.5)
+ARCH = ArchConfig(**torch_files.ARCH, forward_dtype="auto", attention="auto", remat="auto",
+                  halt_max_steps=16, halt_exploration_prob=0.5)
 ENCODER = EncoderConfig("lpn_standard", num_layers=1, pooling_method="mean", set_layers=1, norm_style="pre",
                         layer_scale_init=0.0, final_norm=True, max_demos=2)
 

@@ -22,13 +22,18 @@ def stablemax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
         labels: (…) int, a class each.
 
     Returns:
-        (…) loss per position. log s is taken as ±log1p|x|, exact where s would lose its small part.
+        (…) loss per position. log s of the label is taken as ±log1p|x|, exact where s would lose its small part;
+        no other logarithm of a class is taken.
     """
-    magnitude = jnp.abs(logits)
-    log_s = jnp.where(logits < 0, -jnp.log1p(magnitude), jnp.log1p(magnitude))
-    s = jnp.where(logits < 0, 1.0 / (1.0 + magnitude), 1.0 + magnitude)
-    chosen = jnp.take_along_axis(log_s, labels[..., None], axis=-1)[..., 0]
-    return jnp.log(s.sum(axis=-1)) - chosen
+    below, above = _parts(logits)
+    s = jnp.where(logits < 0, 1.0 / (1.0 - below), 1.0 + above)
+    below, above = _parts(jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0])
+    return jnp.log(s.sum(axis=-1)) - (jnp.log1p(above) - jnp.log1p(-below))
+
+
+def _parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """x below 0 and x above, 0 elsewhere; at 0 itself the second has the gradient, as s has from either side."""
+    return jnp.where(x < 0, x, 0.0), jnp.where(x < 0, 0.0, x)
 
 
 TOKEN_LOSSES = {

@@ -19,6 +19,7 @@ from trm_jax.models.etrm import ETRM, split
 from trm_jax.paths import user_path
 from trm_jax.run import settings as settings_lib
 from trm_jax.run.checkpoint import abstract, restore_fields
+from trm_jax.run.machine import resolve
 from trm_jax.run.mesh import Mesh, replicated
 from trm_jax.run.programs import compiled, compiled_measure
 from trm_jax.run.settings import Settings
@@ -32,7 +33,8 @@ class Trained:
 
     Attributes:
         workdir: of the run.
-        settings: of the run, with the changes that were asked for.
+        settings: of the run, with the changes that were asked for, as this machine computes them.
+        chosen: what this machine computes with, as lines for a log; see `machine.resolve`.
         trained_on: the run's own data section.
         step: of the checkpoint, in batches.
         params, buffers: what evaluation uses, on every device of `mesh`.
@@ -43,6 +45,7 @@ class Trained:
 
     workdir: Path
     settings: Settings
+    chosen: tuple[str, ...]
     trained_on: DataConfig
     step: int
     mesh: Mesh
@@ -75,7 +78,7 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
     """
     workdir = user_path(workdir)
     own = settings_lib.load(workdir)
-    settings = settings_lib.load(workdir, changes)
+    settings, chosen = resolve(settings_lib.load(workdir, changes), mesh, training=False)
     graph, params, buffers = split(nnx.eval_shape(
         lambda: ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(settings.train.seed))))
     used = "ema" if settings.optim.ema else "params"  # see TrainState.eval_params
@@ -89,6 +92,6 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
         note = json.loads((workdir / PRETRAINED_FILE).read_text()).get("held_out_note")
         notes += [note] if note else []
     table = Table(load_tasks(own.data).train, own.data.variants) if own.embeds_tasks else None
-    return Trained(workdir, settings, own.data, number, mesh, fields[used],
+    return Trained(workdir, settings, tuple(chosen), own.data, number, mesh, fields[used],
                    fields["buffers"], compiled(mesh, graph, settings.eval.halt, settings.loss.type),
                    compiled_measure(mesh, graph), table, tuple(notes))

@@ -4,12 +4,14 @@ Shapes: B rows, S grid tokens, T context tokens in front of them, D hidden size,
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
 from trm_jax.errors import ConfigError, check_choice, check_numbers
+from trm_jax.models.attention import FORMS
 from trm_jax.models.layers import (
     Block,
     Buffer,
@@ -21,15 +23,22 @@ from trm_jax.models.layers import (
     rotary,
     truncated_normal,
 )
+from trm_jax.models.remat import REMAT, remat
 
 VOCAB_SIZE = 12  # PAD, EOS and ten colours
 Q_HEAD_BIAS = -5.0  # a fresh model hardly ever halts
 POS_ENCODINGS = ("rope", "learned", "none")
+DTYPES = ("float32", "bfloat16")
+AUTO = "auto"  # left to the machine that a run starts on
 
 
 @dataclasses.dataclass(frozen=True)
 class ArchConfig:
-    """The `arch` section; configs/base.py says what each field means."""
+    """The `arch` section; configs/base.py says what each field means.
+
+    Where `forward_dtype`, `attention` and `remat` are "auto", run/machine.py puts in their place what suits the
+    machine. A model made with "auto" is one that works anywhere: float32, XLA's attention, products kept.
+    """
 
     hidden_size: int
     num_heads: int
@@ -41,12 +50,16 @@ class ArchConfig:
     pos_encodings: str
     mlp_t: bool
     forward_dtype: str
+    attention: str
+    remat: str
     halt_max_steps: int
     halt_exploration_prob: float
 
     def __post_init__(self) -> None:
         check_choice("arch.pos_encodings", self.pos_encodings, POS_ENCODINGS)
-        check_choice("arch.forward_dtype", self.forward_dtype, ("auto", "float32", "bfloat16"))
+        check_choice("arch.forward_dtype", self.forward_dtype, (AUTO, *DTYPES))
+        check_choice("arch.attention", self.attention, (AUTO, *FORMS))
+        check_choice("arch.remat", self.remat, (AUTO, *REMAT))
         check_numbers("arch", self, ["hidden_size", "num_heads", "L_layers", "H_cycles", "L_cycles", "puzzle_emb_len",
                                      "halt_max_steps"], at_least=1)
         check_numbers("arch", self, ["expansion"], above=0)
@@ -57,10 +70,18 @@ class ArchConfig:
 
     @property
     def dtype(self) -> Dtype:
-        """Type of activations: bfloat16 on accelerators and float32 on CPU where `forward_dtype` is auto."""
-        if self.forward_dtype == "auto":
-            return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-        return jnp.dtype(self.forward_dtype)
+        """Type of activations."""
+        return jnp.dtype("float32" if self.forward_dtype == AUTO else self.forward_dtype)
+
+    @property
+    def attention_form(self) -> str:
+        """Form of self-attention, one of `attention.FORMS`."""
+        return "xla" if self.attention == AUTO else self.attention
+
+    @property
+    def remat_mode(self) -> str:
+        """What the backward pass computes again, one of `remat.REMAT`."""
+        return "dots" if self.remat == AUTO else self.remat
 
 
 class Latents(struct.PyTreeNode):
@@ -77,7 +98,7 @@ class Stack(nnx.Module):
         def mixer() -> nnx.Module:
             if arch.mlp_t:
                 return TokenSwiGLU(length, arch.expansion, arch.dtype, rngs)
-            return SelfAttention(arch.hidden_size, arch.num_heads, arch.dtype, rngs)
+            return SelfAttention(arch.hidden_size, arch.num_heads, arch.attention_form, arch.dtype, rngs)
 
         self.layers = nnx.List([
             Block(mixer(), arch.hidden_size, arch.expansion, arch.dtype, rngs,
@@ -113,7 +134,8 @@ class Decoder(nnx.Module):
         self.embed_pos = nnx.Param(truncated_normal(d**-0.5)(rngs.params(), (length, d))) if learned else None
         self.L_level = Stack(arch, length, rngs)
         self.lm_head = linear(d, VOCAB_SIZE, arch.dtype, rngs)
-        self.q_head = linear(d, 2, jnp.float32, rngs, bias=Q_HEAD_BIAS, kernel_init=nnx.initializers.zeros)
+        self.q_head = linear(d, 2, jnp.float32, rngs, bias=Q_HEAD_BIAS, kernel_init=nnx.initializers.zeros,
+                             precision=jax.lax.Precision.HIGHEST)  # else a GPU would round to TF32
 
     def initial(self, rows: int) -> Latents:
         """The state of rows that start, (rows, T+S, D) each."""
@@ -141,15 +163,19 @@ class Decoder(nnx.Module):
         x = self.embed(tokens, context)
         graph, weights = nnx.split(self.L_level)
 
-        def cycle(stack: Stack, z: Latents, x: jax.Array) -> Latents:
-            z_L = jax.lax.fori_loop(0, self.arch.L_cycles, lambda _, z_L: stack(z_L, z.z_H + x), z.z_L)
-            return Latents(stack(z.z_H, z_L), z_L)
+        @functools.partial(remat, how=self.arch.remat_mode)
+        def level(weights: nnx.State, z: jax.Array, injection: jax.Array) -> jax.Array:
+            return nnx.merge(graph, weights)(z, injection)
+
+        def cycle(weights: nnx.State, z: Latents, x: jax.Array) -> Latents:
+            injection = z.z_H + x
+            z_L = jax.lax.fori_loop(0, self.arch.L_cycles, lambda _, z_L: level(weights, z_L, injection), z.z_L)
+            return Latents(level(weights, z.z_H, z_L), z_L)
 
         fixed, still_x = jax.lax.stop_gradient((weights, x))
         z = jax.lax.stop_gradient(z)
-        z = jax.lax.fori_loop(0, self.arch.H_cycles - 1,
-                              lambda _, z: cycle(nnx.merge(graph, fixed), z, still_x), z)
-        z = cycle(nnx.merge(graph, weights), z, x)
+        z = jax.lax.fori_loop(0, self.arch.H_cycles - 1, lambda _, z: cycle(fixed, z, still_x), z)
+        z = cycle(weights, z, x)
 
         logits = self.lm_head(z.z_H[:, self.arch.puzzle_emb_len:]).astype(jnp.float32)
         q = self.q_head(z.z_H[:, 0].astype(jnp.float32))

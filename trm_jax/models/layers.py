@@ -4,6 +4,7 @@ Shapes: B rows, T tokens, U tokens attended to, D hidden size, N heads, H = D / 
 Parameters are float32; `dtype` is the type that matrix products are computed in.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -11,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from trm_jax.models.attention import attend, attend_masked
+
 RMS_NORM_EPS = 1e-5
 ROPE_BASE = 10_000.0
 TRUNCATED_STD = 0.87962566103423978  # standard deviation of a unit normal truncated at ±2
 
 Dtype = jnp.dtype | type
-Rotary = tuple[jax.Array, jax.Array]
+Rotary = tuple[np.ndarray, np.ndarray]
 
 
 class Buffer(nnx.Variable):
@@ -29,18 +32,35 @@ def truncated_normal(std: float) -> nnx.Initializer:
 
 
 def linear(inner: int, outer: int, dtype: Dtype, rngs: nnx.Rngs, *, bias: float | None = None,
-           kernel_init: nnx.Initializer | None = None) -> nnx.Linear:
+           kernel_init: nnx.Initializer | None = None, precision: jax.lax.Precision | None = None) -> nnx.Linear:
     """Linear map, without bias unless its initial value is given; σ = 1/√fan_in unless `kernel_init` is given."""
     return nnx.Linear(inner, outer, use_bias=bias is not None, dtype=dtype, param_dtype=jnp.float32, rngs=rngs,
-                      kernel_init=kernel_init or truncated_normal(inner**-0.5),
+                      kernel_init=kernel_init or truncated_normal(inner**-0.5), precision=precision,
                       bias_init=nnx.initializers.constant(bias or 0.0))
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def rms_norm(x: jax.Array, axis: int = -1) -> jax.Array:
-    """x / √(mean x² + ε) along `axis`, no weight, computed in float32 (Zhang & Sennrich 2019)."""
+    """x / √(mean x² + ε) along `axis`, no weight, computed in float32 (Zhang & Sennrich 2019).
+
+    Its gradient reads y, which the next product keeps anyway, and one float32 a vector: nothing of x.
+    """
+    return _rms_norm(x, axis)[0]
+
+
+def _rms_norm(x: jax.Array, axis: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     x32 = x.astype(jnp.float32)
     scale = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=axis, keepdims=True) + RMS_NORM_EPS)
-    return (x32 * scale).astype(x.dtype)
+    y = (x32 * scale).astype(x.dtype)
+    return y, (y, scale)
+
+
+def _rms_norm_gradient(axis: int, kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array]:
+    y, dy32 = kept[0].astype(jnp.float32), dy.astype(jnp.float32)
+    return ((kept[1] * (dy32 - y * jnp.mean(y * dy32, axis=axis, keepdims=True))).astype(dy.dtype),)
+
+
+rms_norm.defvjp(_rms_norm, _rms_norm_gradient)
 
 
 class Embed(nnx.Module):
@@ -59,12 +79,13 @@ class Embed(nnx.Module):
         return one_hot @ self.embedding[...].astype(self.dtype)
 
 
+@functools.cache
 def rotary(length: int, head_dim: int) -> Rotary:
     """Cosine and sine tables (length, H), float32, half-rotation layout (Su et al. 2021, eq. 34)."""
     frequencies = ROPE_BASE ** -(np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim))
     angles = np.outer(np.arange(length, dtype=np.float32), frequencies).astype(np.float32)
     angles = np.concatenate([angles, angles], axis=-1)
-    return jnp.asarray(np.cos(angles)), jnp.asarray(np.sin(angles))
+    return np.cos(angles), np.sin(angles)
 
 
 def rotate(x: jax.Array, table: Rotary) -> jax.Array:
@@ -77,32 +98,25 @@ def rotate(x: jax.Array, table: Rotary) -> jax.Array:
     return jnp.concatenate([still, turned.astype(x.dtype)], axis=1)
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """softmax(q kᵀ/√H) v for q (B, T, N, H), k and v (B, U, N, H), mask (B, U) bool; returns (B, T, N·H).
-
-    Softmax is in float32. On a GPU in half precision cuDNN's fused kernel is used, which keeps the T×U matrix
-    out of memory. A row whose mask is empty gets the plain mean of v, never NaN.
-    """
-    fused = mask is None and q.dtype in (jnp.bfloat16, jnp.float16) and jax.default_backend() == "gpu"
-    out = jax.nn.dot_product_attention(q, k, v, mask=None if mask is None else mask[:, None, None, :],
-                                       implementation="cudnn" if fused else "xla")
-    return out.reshape(*out.shape[:2], -1)
-
-
 class SelfAttention(nnx.Module):
-    """Full multi-head self-attention with one fused qkv projection, (B, T, D) → (B, T, D)."""
+    """Full multi-head self-attention with one fused qkv projection, (B, T, D) → (B, T, D).
 
-    def __init__(self, hidden_size: int, num_heads: int, dtype: Dtype, rngs: nnx.Rngs):
+    Args:
+        form: of the attention, one of `attention.FORMS`.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, form: str, dtype: Dtype, rngs: nnx.Rngs):
         self.qkv_proj = linear(hidden_size, 3 * hidden_size, dtype, rngs)
         self.o_proj = linear(hidden_size, hidden_size, dtype, rngs)
         self.num_heads = num_heads
+        self.form = form
 
     def __call__(self, x: jax.Array, table: Rotary | None) -> jax.Array:
         qkv = self.qkv_proj(x).reshape(*x.shape[:2], 3, self.num_heads, -1)
         q, k, v = (qkv[:, :, i] for i in range(3))
         if table is not None:
             q, k = rotate(q, table), rotate(k, table)
-        return self.o_proj(attend(q, k, v))
+        return self.o_proj(attend(q, k, v, self.form).reshape(x.shape))
 
 
 class CrossAttention(nnx.Module):
@@ -120,7 +134,7 @@ class CrossAttention(nnx.Module):
             return x.reshape(*x.shape[:2], self.num_heads, -1)
 
         q, k, v = heads(self.q_proj(queries)), heads(self.k_proj(items)), heads(self.v_proj(items))
-        return self.o_proj(attend(q, k, v, mask))
+        return self.o_proj(attend_masked(q, k, v, mask).reshape(queries.shape))
 
 
 def swiglu_width(size: int, expansion: float) -> int:
@@ -137,8 +151,13 @@ class SwiGLU(nnx.Module):
         self.down_proj = linear(width, size, dtype, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        gate, up = jnp.split(self.gate_up_proj(x), 2, axis=-1)
-        return self.down_proj(jax.nn.silu(gate) * up)
+        return self.down_proj(_gated(self.gate_up_proj(x)))
+
+
+@jax.checkpoint  # else five arrays of this width would be kept, of which four cost next to nothing to compute
+def _gated(gate_up: jax.Array) -> jax.Array:
+    gate, up = jnp.split(gate_up, 2, axis=-1)
+    return jax.nn.silu(gate) * up
 
 
 class TokenSwiGLU(SwiGLU):

@@ -86,7 +86,8 @@ class Manifest:
 
 def model_shapes(arch: dict[str, Any], encoder: dict[str, Any] | None, seq_len: int | None) -> tuple[Tree, Tree]:
     """Parameter and buffer trees, as shapes, of the model with these sizes; a decoder alone without `encoder`."""
-    sizes = ArchConfig(**arch, forward_dtype="float32", halt_max_steps=1, halt_exploration_prob=0.0)
+    sizes = ArchConfig(**arch, forward_dtype="float32", attention="xla", remat="none", halt_max_steps=1,
+                       halt_exploration_prob=0.0)
     tokens = seq_len or 1  # without a sequence length no shape depends on it
     if encoder is None:
         _, params, buffers = split(nnx.eval_shape(lambda: Decoder(sizes, tokens, nnx.Rngs(0))))

@@ -36,10 +36,10 @@ MEANT: dict[str, Any] = {
 
 # What an evaluation of a trained run may set otherwise than its training did.
 CHANGEABLE = ("eval.augmentations", "eval.halt", "eval.batch_size", "eval.pass_ks", "data.max_eval_groups",
-              "data.source", "arch.halt_max_steps", "arch.forward_dtype")
+              "data.source", "arch.halt_max_steps", "arch.forward_dtype", "arch.attention", "arch.remat")
 # What a run that continues may set otherwise than it began; of these, only the start of a run reads the last.
 FREE = ("train.max_steps", "train.epochs", "train.eval_interval", "train.log_every_steps", "eval.*", "checkpoint.*",
-        "data.max_eval_groups", "arch.forward_dtype", "train.load_pretrained_decoder")
+        "data.max_eval_groups", "arch.forward_dtype", "arch.attention", "arch.remat", "train.load_pretrained_decoder")
 AT_START = ("train", "load_pretrained_decoder")
 MODEL = ("arch.*", "encoder.*", "data.max_grid_size", "mode.name")  # what makes another model
 

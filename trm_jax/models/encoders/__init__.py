@@ -4,6 +4,7 @@ Shapes: B rows, K demonstration slots, S grid tokens, T context tokens, D hidden
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,9 @@ READS: dict[str, tuple[str, ...]] = {
     "set": ("set_layers", "norm_style", "final_norm"),
     "mean": (),
 }
+# Of the chunks that all demonstration slots would make, the share whose activations `arch.remat` keeps. A sixteenth is
+# what a step of encode="once" encodes once its rows have spread over their ACT steps.
+KEPT_SHARE = {"none": 1.0, "dots": 1 / 16, "full": 0.0}
 NEUTRAL = {"pooling_method": "mean", "set_layers": 1, "norm_style": "post", "final_norm": True}
 
 
@@ -119,6 +123,7 @@ class Encoder(nnx.Module):
         self.demo_latent = DemoLatent(arch, rngs) if parts.latent == "demo" else None
         self.task_latent = TaskLatent(arch, rngs) if parts.latent == "task" else None
         self.hidden_size = arch.hidden_size
+        self.kept_share = KEPT_SHARE[arch.remat_mode]
 
     def noise(self, key: jax.Array, rows: int, slots: int) -> jax.Array | None:
         """Standard normal noise of the latent: (rows, K, D), (rows, D), or None for an encoder without one."""
@@ -143,10 +148,11 @@ class Encoder(nnx.Module):
         valid = valid & rows[:, None]
         graph, weights = nnx.split(self.grid_encoder)
 
-        def encode(weights: nnx.State, demos: jax.Array, valid: jax.Array) -> jax.Array:
-            return encode_valid(nnx.merge(graph, weights), demos, valid)
+        def encode(weights: nnx.State, pairs: jax.Array) -> jax.Array:
+            return nnx.merge(graph, weights)(pairs)
 
-        return self.contextualise(per_shard(encode)(weights, demos, valid), valid, rows, eps)
+        encode_rows = functools.partial(encode_valid, encode, kept_share=self.kept_share)
+        return self.contextualise(per_shard(encode_rows)(weights, demos, valid), valid, rows, eps)
 
     def contextualise(self, vectors: jax.Array, valid: jax.Array, rows: jax.Array,
                       eps: jax.Array | None) -> Context:

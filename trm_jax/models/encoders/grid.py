@@ -33,8 +33,8 @@ class GridEncoder(nnx.Module):
         self.input_embed = Embed(VOCAB_SIZE, d, arch.dtype, rngs)
         self.output_embed = Embed(VOCAB_SIZE, d, arch.dtype, rngs)
         self.layers = nnx.List([
-            Block(SelfAttention(d, arch.num_heads, arch.dtype, rngs), d, arch.expansion, arch.dtype, rngs,
-                  norm_style=norm_style, layer_scale_init=layer_scale_init)
+            Block(SelfAttention(d, arch.num_heads, arch.attention_form, arch.dtype, rngs), d, arch.expansion,
+                  arch.dtype, rngs, norm_style=norm_style, layer_scale_init=layer_scale_init)
             for _ in range(num_layers)
         ])
         self.scale = d**0.5

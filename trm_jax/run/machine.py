@@ -1,0 +1,150 @@
+"""What this machine can do, asked once at the start of a run: how its model computes.
+
+The fields of the `arch` section that are "auto" are replaced here, and nowhere else.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from trm_jax.dynamics.act import batch_shapes
+from trm_jax.errors import ConfigError
+from trm_jax.models.attention import attend
+from trm_jax.models.decoder import AUTO
+from trm_jax.models.encoders import ENCODERS
+from trm_jax.models.etrm import ETRM
+from trm_jax.models.remat import REMAT
+from trm_jax.run.mesh import Mesh
+from trm_jax.run.settings import Settings
+
+HALF = 0.5  # of a machine's memory, which the system and other programs need too; a GPU's is the run's alone
+FILLED = 0.85  # of what is left, since activations are not all that stands in it
+
+Attempt = Callable[[Settings, jax.Device], None]  # raises where the fused attention does not run
+
+
+def resolve(settings: Settings, mesh: Mesh, *, training: bool = True) -> tuple[Settings, list[str]]:
+    """`settings` as they are computed with on the devices of `mesh`, and what was chosen, as lines for the log.
+
+    Args:
+        training: whether there is a backward pass; without one nothing is chosen for it.
+
+    Raises:
+        ConfigError: arch.attention="cudnn" does not run here.
+    """
+    device = mesh.local_devices[0]
+    settings, dtype = _with_dtype(settings, device)
+    settings, attention = _with_attention(settings, device)
+    if not training:
+        return settings, [f"activations in {dtype}; attention: {attention}"]
+    settings, remat = _with_remat(settings, mesh.size, memory(device))
+    return settings, [f"activations in {dtype}; attention: {attention}; remat: {remat}"]
+
+
+def _with(settings: Settings, **fields: Any) -> Settings:
+    return dataclasses.replace(settings, arch=dataclasses.replace(settings.arch, **fields))
+
+
+def _with_dtype(settings: Settings, device: jax.Device) -> tuple[Settings, str]:
+    dtype = settings.arch.forward_dtype
+    if dtype == AUTO:
+        dtype = "float32" if device.platform == "cpu" else "bfloat16"
+    elif dtype == "float32":  # by name: a GPU multiplies in TF32 then, a TPU in bfloat16, unless it is told not to
+        jax.config.update("jax_default_matmul_precision", "highest")
+    return _with(settings, forward_dtype=dtype), dtype
+
+
+def _with_attention(settings: Settings, device: jax.Device) -> tuple[Settings, str]:
+    form, why = settings.arch.attention, ""
+    if form == AUTO:
+        form, why = best_attention(settings, device)
+    elif form == "cudnn" and (refusal := _refusal(settings, device, try_fused)):
+        raise ConfigError(f"arch.attention='cudnn' does not run here: {refusal}; 'auto' takes what does")
+    return _with(settings, attention=form), form + (f" ({why})" if why else "")
+
+
+def best_attention(settings: Settings, device: jax.Device, attempt: Attempt | None = None) -> tuple[str, str]:
+    """The fastest form of attention that runs on `device`, and why no faster one was taken ("" if there is none)."""
+    if device.platform == "cpu":
+        return "blocked", ""
+    if device.platform != "gpu":
+        return "xla", ""
+    refusal = _refusal(settings, device, attempt or try_fused)
+    return ("xla", f"not cudnn: {refusal}") if refusal else ("cudnn", "")
+
+
+def _refusal(settings: Settings, device: jax.Device, attempt: Attempt) -> str:
+    """Why the fused attention is not to be had, in one line; "" where it is."""
+    if settings.arch.dtype == np.float32:
+        return "it takes half precision only, and activations are in float32"
+    try:
+        attempt(settings, device)
+    except Exception as error:  # whatever it is that stands in the way: a version, a card, a driver, a shape
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ""
+
+
+def try_fused(settings: Settings, device: jax.Device) -> None:
+    """Runs cuDNN's attention forward and backward at the lengths and head sizes of a run. Raises what it raises."""
+    arch = settings.arch
+    pair = 2 * settings.seq_len + (ENCODERS[settings.encoder.type].grid == "cls")
+    lengths = {pair} if arch.mlp_t else {pair, arch.puzzle_emb_len + settings.seq_len}
+    for length in sorted(lengths):
+        shape = (2, length, arch.num_heads, arch.hidden_size // arch.num_heads)
+        q = jax.device_put(jnp.ones(shape, arch.dtype), device)
+        gradient = jax.jit(jax.grad(lambda q: jnp.square(attend(q, q, q, "cudnn").astype(jnp.float32)).sum()))(q)
+        if not bool(jnp.isfinite(gradient).all()):
+            raise FloatingPointError(f"its gradient is not finite at length {length}")
+
+
+def memory(device: jax.Device) -> int:
+    """Bytes that a run may take of a device's memory."""
+    found = device.memory_stats() if device.platform != "cpu" else None
+    if found and "bytes_limit" in found:
+        return found["bytes_limit"]
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(HALF * pages / jax.local_device_count())
+
+
+def _with_remat(settings: Settings, devices: int, available: int) -> tuple[Settings, str]:
+    how, why = settings.arch.remat, ""
+    if how == AUTO:
+        how, why = fitting_remat(settings, settings.data.global_batch_size // devices, available)
+    return _with(settings, remat=how), how + (f" ({why})" if why else "")
+
+
+def fitting_remat(settings: Settings, rows: int, available: int) -> tuple[str, str]:
+    """The fastest of REMAT whose activations of `rows` rows a device fit `available` bytes, and why none faster."""
+    why = []
+    for how in REMAT:
+        kept = kept_bytes(_with(settings, remat=how), rows)
+        if kept <= FILLED * available or how == REMAT[-1]:
+            break
+        why.append(f"{how} would keep {kept / 1e9:.1f} GB of {available / 1e9:.1f}")
+    return how, ", ".join(why)
+
+
+def kept_bytes(settings: Settings, rows: int) -> int:
+    """Bytes that one ACT step of `rows` rows keeps for its backward pass, by tracing it; parameters are not counted."""
+    batch = batch_shapes(rows, settings.encoder.max_demos, settings.seq_len)
+    model = nnx.eval_shape(lambda: ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0)))
+    graph, weights = nnx.split(model)
+
+    def residuals(weights: nnx.State) -> object:
+        def logits(weights: nnx.State) -> jax.Array:
+            model = nnx.merge(graph, weights)
+            context = model.encoder(jnp.zeros(batch.demos.shape, jnp.uint8), jnp.ones(batch.demo_mask.shape, bool))
+            z = model.decoder.initial(rows)
+            return model.decoder(z, jnp.zeros(batch.inputs.shape, jnp.uint8), context.tokens)[1]
+
+        return jax.vjp(logits, weights)[1]
+
+    kept = jax.tree.leaves(jax.eval_shape(residuals, weights))
+    parameters = jax.tree.leaves(weights)
+    return sum(x.size * x.dtype.itemsize for x in kept) - sum(x.size * x.dtype.itemsize for x in parameters)
