@@ -27,6 +27,7 @@ from trm_jax.data.split import load_tasks
 from trm_jax.dynamics.act import Batch
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.run import settings as settings_lib
+from trm_jax.run.machine import resolve
 from trm_jax.run.mesh import by_rows, data_mesh, per_shard, replicated, to_global
 from trm_jax.run.programs import compiled
 
@@ -58,8 +59,9 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def main(_: list[str]) -> None:
-    settings = settings_lib.from_dict(json.loads(_CONFIG.value.to_json()))
-    mesh, rows = data_mesh(), settings.eval.batch_size
+    mesh = data_mesh()
+    settings, _ = resolve(settings_lib.from_dict(json.loads(_CONFIG.value.to_json())), mesh, training=False)
+    rows = settings.eval.batch_size
     graph, params, buffers = split(ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0)))
     params, buffers = jax.device_put((params, buffers), replicated(mesh))
 

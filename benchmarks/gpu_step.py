@@ -9,7 +9,10 @@ from ml_collections import ConfigDict
 from benchmarks.gpu_target import as_if_present, devices
 from benchmarks.hlo import Collective, Product, Program
 from benchmarks.workload import settings_of, training_step
+from trm_jax.run.machine import with_remat
 from trm_jax.run.mesh import data_mesh
+
+POOL = 0.75  # of a card's memory, which JAX takes where it is not told otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +76,9 @@ class GpuProgram:
 def for_gpu(config: ConfigDict) -> ConfigDict:
     """A preset's config as a GPU takes it, where it says `auto`."""
     config = ConfigDict(config)
-    if config.arch.forward_dtype == "auto":
-        config.arch.forward_dtype = "bfloat16"
+    for field, value in (("forward_dtype", "bfloat16"), ("attention", "cudnn")):
+        if config.arch[field] == "auto":
+            config.arch[field] = value
     return config
 
 
@@ -84,12 +88,12 @@ def compile_step(config: ConfigDict, count: int, memory_gb: float) -> GpuProgram
     Raises:
         ConfigError: the config cannot be run, or the CUDA packages are missing.
     """
-    settings = settings_of(for_gpu(config))
     cards = devices(count, memory_gb)
     backend = jax.default_backend
     jax.default_backend = lambda: "gpu"
     try:
         with as_if_present():
+            settings, _ = with_remat(settings_of(for_gpu(config)), count, round(POOL * memory_gb * 1e9))
             step = training_step(settings, data_mesh(list(cards)))
             compiled = step.step.lower(step.state, step.batch).compile()
     finally:

@@ -23,6 +23,7 @@ from trm_jax.data.split import load_tasks
 from trm_jax.dynamics.act import Batch
 from trm_jax.dynamics.state import parameter_counts
 from trm_jax.run import settings as settings_lib
+from trm_jax.run.machine import resolve
 from trm_jax.run.mesh import data_mesh, to_global
 from trm_jax.run.settings import Settings
 
@@ -41,6 +42,7 @@ class Timed:
 
     def __init__(self, settings: Settings, batches: list[Batch]):
         mesh = data_mesh()
+        settings, self.chosen = resolve(settings, mesh)
         step = training_step(settings, mesh)
         self.state = step.init()
         self.counts = parameter_counts(self.state.params)

@@ -15,11 +15,13 @@ from trm_jax.run.mesh import data_mesh
 
 GPU = SimpleNamespace(platform="gpu")
 SETTINGS = tiny.settings(base.get_config())
-HALF = dataclasses.replace(SETTINGS, arch=dataclasses.replace(SETTINGS.arch, forward_dtype="bfloat16"))
 
 
 def changed(source=SETTINGS, **fields):
     return dataclasses.replace(source, arch=dataclasses.replace(source.arch, **fields))
+
+
+HALF = changed(forward_dtype="bfloat16")
 
 
 def fails(error):
@@ -64,7 +66,7 @@ def test_the_fused_attention_by_name_is_refused_in_one_line_where_it_does_not_ru
 
 def test_the_fastest_remat_that_fits_is_taken():
     rows = 4
-    kept = {how: kept_bytes(changed(HALF, remat=how), rows) for how in REMAT}
+    kept = {how: kept_bytes(changed(HALF, remat=how).arch, HALF.encoder, HALF.seq_len, rows) for how in REMAT}
     assert kept["none"] > kept["dots"] > kept["full"] > 0
     for how, available in (("none", 1e15), ("dots", kept["dots"] / 0.85 + 1), ("full", kept["full"]), ("full", 1)):
         assert fitting_remat(HALF, rows, int(available))[0] == how

@@ -4,6 +4,7 @@ The fields of the `arch` section that are "auto" are replaced here, and nowhere 
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -13,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from trm_jax.dynamics.act import batch_shapes
+from trm_jax.dynamics.act import Batch, batch_shapes
 from trm_jax.errors import ConfigError
 from trm_jax.models.attention import attend
-from trm_jax.models.decoder import AUTO
-from trm_jax.models.encoders import ENCODERS
+from trm_jax.models.decoder import AUTO, ArchConfig
+from trm_jax.models.encoders import ENCODERS, EncoderConfig
 from trm_jax.models.etrm import ETRM
 from trm_jax.models.remat import REMAT
 from trm_jax.run.mesh import Mesh
@@ -43,7 +44,7 @@ def resolve(settings: Settings, mesh: Mesh, *, training: bool = True) -> tuple[S
     settings, attention = _with_attention(settings, device)
     if not training:
         return settings, [f"activations in {dtype}; attention: {attention}"]
-    settings, remat = _with_remat(settings, mesh.size, memory(device))
+    settings, remat = with_remat(settings, mesh.size, memory(device))
     return settings, [f"activations in {dtype}; attention: {attention}; remat: {remat}"]
 
 
@@ -112,7 +113,8 @@ def memory(device: jax.Device) -> int:
     return int(HALF * pages / jax.local_device_count())
 
 
-def _with_remat(settings: Settings, devices: int, available: int) -> tuple[Settings, str]:
+def with_remat(settings: Settings, devices: int, available: int) -> tuple[Settings, str]:
+    """`settings` as each of so many devices with `available` bytes recomputes, and how and why, for the log."""
     how, why = settings.arch.remat, ""
     if how == AUTO:
         how, why = fitting_remat(settings, settings.data.global_batch_size // devices, available)
@@ -123,28 +125,27 @@ def fitting_remat(settings: Settings, rows: int, available: int) -> tuple[str, s
     """The fastest of REMAT whose activations of `rows` rows a device fit `available` bytes, and why none faster."""
     why = []
     for how in REMAT:
-        kept = kept_bytes(_with(settings, remat=how), rows)
+        arch = dataclasses.replace(settings.arch, remat=how)
+        kept = kept_bytes(arch, settings.encoder, settings.seq_len, rows)
         if kept <= FILLED * available or how == REMAT[-1]:
             break
         why.append(f"{how} would keep {kept / 1e9:.1f} GB of {available / 1e9:.1f}")
     return how, ", ".join(why)
 
 
-def kept_bytes(settings: Settings, rows: int) -> int:
+@functools.cache
+def kept_bytes(arch: ArchConfig, encoder: EncoderConfig, seq_len: int, rows: int) -> int:
     """Bytes that one ACT step of `rows` rows keeps for its backward pass, by tracing it; parameters are not counted."""
-    batch = batch_shapes(rows, settings.encoder.max_demos, settings.seq_len)
-    model = nnx.eval_shape(lambda: ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0)))
-    graph, weights = nnx.split(model)
+    batch = batch_shapes(rows, encoder.max_demos, seq_len)
+    graph, weights = nnx.split(nnx.eval_shape(lambda: ETRM(arch, encoder, seq_len, nnx.Rngs(0))))
 
-    def residuals(weights: nnx.State) -> object:
+    def kept(weights: nnx.State, batch: Batch) -> Any:
         def logits(weights: nnx.State) -> jax.Array:
             model = nnx.merge(graph, weights)
-            context = model.encoder(jnp.zeros(batch.demos.shape, jnp.uint8), jnp.ones(batch.demo_mask.shape, bool))
-            z = model.decoder.initial(rows)
-            return model.decoder(z, jnp.zeros(batch.inputs.shape, jnp.uint8), context.tokens)[1]
+            context = model.encoder(batch.demos, batch.demo_mask).tokens
+            return model.decoder(model.decoder.initial(rows), batch.inputs, context)[1]
 
         return jax.vjp(logits, weights)[1]
 
-    kept = jax.tree.leaves(jax.eval_shape(residuals, weights))
-    parameters = jax.tree.leaves(weights)
-    return sum(x.size * x.dtype.itemsize for x in kept) - sum(x.size * x.dtype.itemsize for x in parameters)
+    leaves = jax.tree.leaves(jax.eval_shape(kept, weights, batch))
+    return sum(x.size * x.dtype.itemsize for x in leaves) - sum(4 * x.size for x in jax.tree.leaves(weights))

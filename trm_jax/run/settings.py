@@ -32,6 +32,8 @@ MEANT: dict[str, Any] = {
     "data.evaluation_demos": False,
     "data.queries": "test",
     "data.variants": 0,
+    "arch.attention": "auto",
+    "arch.remat": "auto",
 }
 
 # What an evaluation of a trained run may set otherwise than its training did.
