@@ -88,7 +88,8 @@ def test_only_the_last_h_cycle_carries_gradient():
     middle, _, _ = two(start, tokens, context)
     of_three = jax.grad(lambda c: three(start, tokens, c)[1].sum())(context)
     of_one = jax.grad(lambda c: one(middle, tokens, c)[1].sum())(context)
-    np.testing.assert_allclose(of_three, of_one, rtol=1e-5, atol=1e-6)
+    # Three programs, each with a rounding of its own, seven stacks deep, and gradients of about 5.
+    np.testing.assert_allclose(of_three, of_one, rtol=1e-5, atol=1e-5)
     assert float(jnp.abs(of_three).max()) > 0
 
 
