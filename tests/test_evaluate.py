@@ -79,7 +79,8 @@ def test_the_three_numbers_and_what_was_left_out(folder, finished, trained):
     text = table(metrics)
     assert "solved 0 / evaluated 8 / total 10 tasks" in text
     assert "2 of 10 tasks do not fit 6x6 and were left out" in text
-    assert metrics["encoder"]["encoder_relative_var"] > 0 and "context: relative var." in text
+    assert metrics["encoder"]["encoder_relative_var"] > 0 and "context: variance / mean square" in text
+    assert metrics["by_task"] == {f"t{i}": 0.0 for i in range(8)}
     assert not list(finished.glob(".*"))
 
     submission = json.loads((finished / "submission.json").read_text())
@@ -144,7 +145,7 @@ def test_the_report_shows_every_task(folder, finished):
     text, data = embedded(finished)
     assert [task["id"] for task in data["tasks"]] == [f"t{i}" for i in range(8)] + ["wide0", "wide1"]
     assert {task["status"] for task in data["tasks"]} == {"unsolved", "left_out"}
-    assert "2 of 10 tasks do not fit" in text
+    assert "2 of 10 tasks do not fit" in text and "context: variance / mean square" in text
     query = data["tasks"][0]["queries"][0]
     assert query["predictions"] == 3 and sum(found["votes"] for found in query["attempts"]) <= 3
     assert "answer" not in data["tasks"][7]["queries"][1]  # it is not known

@@ -11,6 +11,7 @@ from tests.preset_runs import PRESETS, preset, scalars
 from trm_jax.dynamics.metrics import Mean, NonFiniteError, summarise
 from trm_jax.models import decoder
 from trm_jax.run.checkpoint import Checkpoints
+from trm_jax.run.record import Origin
 from trm_jax.train import train
 
 COMMON_TAGS = {
@@ -29,7 +30,7 @@ COMMON_TAGS = {
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_trains_and_logs(name, source, tmp_path, one_device):
     config = preset(name, source, max_steps=3)
-    state = train(config, tmp_path / "run")
+    state = train(config, tmp_path / "run", Origin(name, "tiny", {"train.max_steps": 3}))
     assert int(state.step) == 3
     tags = scalars(tmp_path / "run")
     assert COMMON_TAGS <= tags.keys()
@@ -39,6 +40,10 @@ def test_every_preset_trains_and_logs(name, source, tmp_path, one_device):
         assert (tag in tags) == ("variational" in config.encoder.type)
     assert all(np.isfinite(values).all() for values in tags.values())
     assert json.loads((tmp_path / "run" / "config.json").read_text())["mode"]["name"] == config.mode.name
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert [recorded[key] for key in ("preset", "size", "overrides", "mode")] == \
+        [name, "tiny", {"train.max_steps": 3}, config.mode.name]
+    assert len(recorded["tasks"]["digest"]) == 16 and recorded["dtype"] == "float32" and recorded["versions"]["jax"]
 
 
 @pytest.mark.parametrize("name", ["e1", "e2", "e3"])

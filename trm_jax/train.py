@@ -55,6 +55,7 @@ from trm_jax.run.mesh import (
 from trm_jax.run.pretrained import held_out_note, read_manifest, restore_decoder
 from trm_jax.run.programs import compiled, compiled_measure
 from trm_jax.run.progress import Progress
+from trm_jax.run.record import RECORD_FILE, Origin, record
 from trm_jax.run.settings import CONFIG_FILE, Settings
 from trm_jax.run.writer import Writer
 
@@ -62,8 +63,11 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "Preset, e.g. configs/
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME-OF-PRESET where none is given.")
 
 
-def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
+def train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin | None = None) -> TrainState:
     """Trains `config` in `workdir` to the end and returns the final state.
+
+    Args:
+        origin: what the config was made from, for run.json.
 
     Raises:
         ConfigError, TaskError: the input cannot be run; nothing has been written then.
@@ -127,6 +131,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> TrainState:
     writer = Writer(workdir, int(state.step))
     if main:
         write(workdir / CONFIG_FILE, settings_lib.as_text(plain))
+        write(workdir / RECORD_FILE, json.dumps(record(origin or Origin(), plain, settings, tasks, mesh), indent=2))
         if settings.train.load_pretrained_decoder and not resuming:
             note = held_out_note(read_manifest(user_path(settings.train.load_pretrained_decoder)))
             write(workdir / PRETRAINED_FILE, json.dumps({"held_out_note": note}))
@@ -236,11 +241,12 @@ def with_preset_files(words: list[str]) -> list[str]:
 
 def main(_: list[str]) -> None:
     file, _, size = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    workdir = user_path(_WORKDIR.value or f"runs/{Path(file).stem}{'-' + size if size else ''}")
+    origin = Origin(Path(file).stem, size, config_flags.get_override_values(flags.FLAGS["config"]))
+    workdir = user_path(_WORKDIR.value or f"runs/{origin.preset}{'-' + size if size else ''}")
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file it writes
     try:
         start_processes()
-        train(_CONFIG.value, workdir)
+        train(_CONFIG.value, workdir, origin)
     except (ConfigError, TaskError, NonFiniteError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as stop:

@@ -256,7 +256,8 @@ def test_an_oracle_scores_everything_and_a_constant_what_arithmetic_says(evaluat
     tasks = [task for task in evaluation if task.side <= 10]
     plan = EvalPlan(tasks[:20], variants=4, seed=0)
     oracle = run(plan, tasks, batch_size, lambda batch: np.maximum(batch.labels, grids.PAD))
-    assert oracle == voting.Score({1: 1.0, 2: 1.0}, {1: 20, 2: 20}, evaluated=20, total=len(tasks))
+    assert oracle == voting.Score({1: 1.0, 2: 1.0}, {1: 20, 2: 20}, evaluated=20, total=len(tasks),
+                                  by_task=dict.fromkeys((task.id for task in tasks[:20]), 1.0))
 
     # Black looks the same in every variant, so all variants vote for it: right for one query of two of the
     # first task, and wrong for the second.

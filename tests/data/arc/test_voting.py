@@ -105,7 +105,8 @@ def test_the_score_divides_by_evaluated_tasks_and_reports_all_three_numbers():
     for task_id, query, grid in (("a", 0, A), ("a", 1, B), ("b", 0, A), ("b", 1, C), ("c", 0, None)):
         votes.add(task_id, query, 0, grid, 0.0)
     votes.add("b", 1, 1, B, -1.0)
-    expected = Score(pass_at={1: 0.5, 2: 2 / 3}, solved={1: 1, 2: 2}, evaluated=3, total=4)
+    expected = Score(pass_at={1: 0.5, 2: 2 / 3}, solved={1: 1, 2: 2}, evaluated=3, total=4,
+                     by_task={"a": 1.0, "b": 1.0, "c": 0.0})
     assert voting.score(votes, tasks, [1, 2]) == expected
 
 
@@ -114,7 +115,7 @@ def test_a_query_that_was_not_predicted_counts_as_wrong_and_an_unknown_answer_no
     assert voting.score(votes, [two_query_task("a")], [1]).pass_at == {1: 0.5}
     assert voting.score(votes, [two_query_task("a", (A, None))], [1]).pass_at == {1: 1.0}
     unknown = voting.score(votes, [two_query_task("a", (None, None))], [1])
-    assert unknown == Score(pass_at={1: 0.0}, solved={1: 0}, evaluated=0, total=1)
+    assert unknown == Score(pass_at={1: 0.0}, solved={1: 0}, evaluated=0, total=1, by_task={})
 
 
 def test_a_submission_is_always_complete():

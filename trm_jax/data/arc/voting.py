@@ -64,7 +64,11 @@ class Votes:
 
     def merge(self, other: "Votes") -> None:
         """Adds the votes of another process. Raises ValueError where `add` does."""
-        for vote in other.to_list():
+        self.extend(other.to_list())
+
+    def extend(self, votes: Iterable[list[Any]]) -> None:
+        """Adds votes as `to_list` has them. Raises ValueError where `add` does."""
+        for vote in votes:
             self._add(*vote)
 
     def __len__(self) -> int:
@@ -144,28 +148,31 @@ class Score:
       evaluated: tasks with at least one prediction and at least one known answer; the only denominator. With
         none, every pass@K is 0.
       total: tasks that were given, so that nobody takes the one number for the other.
+      by_task: evaluated task → share of its queries answered within the two attempts, to pair evaluations by task.
     """
 
     pass_at: dict[int, float]
     solved: dict[int, int]
     evaluated: int
     total: int
+    by_task: dict[str, float]
 
 
 def score(votes: Votes, tasks: Sequence[Task], pass_ks: Iterable[int]) -> Score:
     """Scores votes. A query without a known answer is left out; one without a prediction counts as wrong."""
-    ranks = [  # per evaluated task, the rank of each known answer
-        [votes.rank_of(task.id, query, answer) or math.inf for query, answer in task.answers.items()]
+    ranks = {  # per evaluated task, the rank of each known answer
+        task.id: [votes.rank_of(task.id, query, answer) or math.inf for query, answer in task.answers.items()]
         for task in tasks
         if task.answers and any(votes.predictions(task.id, query) for query in range(len(task.queries)))
-    ]
-    hits = {k: [[rank <= k for rank in task] for task in ranks] for k in pass_ks}
+    }
+    hits = {k: [[rank <= k for rank in task] for task in ranks.values()] for k in pass_ks}
     shares = {k: math.fsum(sum(task) / len(task) for task in hit) for k, hit in hits.items()}
     return Score(
         pass_at={k: share / (len(ranks) or 1) for k, share in shares.items()},
         solved={k: sum(map(all, hit)) for k, hit in hits.items()},
         evaluated=len(ranks),
         total=len(tasks),
+        by_task={task: sum(rank <= ATTEMPTS for rank in found) / len(found) for task, found in ranks.items()},
     )
 
 

@@ -5,6 +5,7 @@ const home = document.getElementById("tasks"), count = document.getElementById("
 const order = document.getElementById("order"), find = document.getElementById("find");
 const marks = document.getElementById("marks");
 
+const BADGES = { solved: "good", unsolved: "bad" };  // classes of the common look
 const DEMO_PX = 84, QUERY_PX = 148, LARGEST_CELL_PX = 20;
 
 function element(tag, className, ...children) {
@@ -102,8 +103,8 @@ function demonstration([input, output]) {
 function card(task) {
   const link = element("a", "", task.id);
   link.href = `#${encodeURIComponent(task.id)}`;
-  const found = element("article", "task",
-    element("h2", "", link, element("span", `badge ${task.status}`, task.label)),
+  const found = element("article", "task card",
+    element("h2", "", link, element("span", `badge ${BADGES[task.status] || ""}`, task.label)),
     element("div", "body", element("div", "demos", ...task.demos.map(demonstration)),
       element("div", "queries", ...task.queries.map(queryRow))));
   found.id = task.id;

