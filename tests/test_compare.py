@@ -1,35 +1,112 @@
-"""The command line of a comparison."""
+"""The command line of a comparison, and what it leaves behind."""
 
+import json
+import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from tests.comparison.fabricate import level, original_config, original_scalars, write_run
+from tests.comparison.fabricate import between, evaluations, run, scalars, seeds, until, write
 from trm_jax import compare
-from trm_jax.comparison.record.events import RunError
+from trm_jax.comparison.events import RunError
+from trm_jax.comparison.thresholds import THRESHOLDS
+
+ROOT = Path(compare.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    """O1, R1, L1 and L2, two of them with seeds, compared."""
+    root = tmp_path_factory.mktemp("four")
+    folders = [*seeds(root, "o1", final=0.7), run(root, "r1", final=0.9), *seeds(root, "l1", final=0.95),
+               run(root, "l2", found=until(900, scalars("l2")))]
+    compare.compare([str(folder) for folder in folders], root / "report")
+    return root
+
+
+def test_the_terminal_answers_in_fifteen_lines_and_tells_everything_with_all(four, capsys):
+    folders = [str(path) for path in sorted(four.iterdir()) if path.name != "report"]
+    compare.compare(folders, four / "report")
+    short = capsys.readouterr().out
+    assert len(short.splitlines()) <= 15
+    assert short.startswith("Online learning trains better: exact accuracy 0.9")
+    for word in ("final exact accuracy", "epochs to the same exact accuracy", "held-out score", "difference -0.2",
+                 "./launch.sh --config=configs/l3.py", "report.html"):
+        assert word in short
+    compare.compare(folders, four / "report", everything=True)
+    everything = capsys.readouterr().out
+    for word in ("token accuracy, all rows", "so far", "ACT steps are alive", "Note: ", "./launch.sh", "needs"):
+        assert word in everything
+
+
+def test_the_summary_is_strict_and_has_every_number(four):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    summary = json.loads((four / "report" / "summary.json").read_text(), parse_constant=refuse)
+    verdict = summary["verdict"]
+    assert verdict["answer"] == "online" and [f["leader"] for f in verdict["findings"]] == ["online", "online",
+                                                                                           "undecided"]
+    assert verdict["findings"][0]["numbers"]["l1"].keys() == {"0", "1", "2"}
+    assert verdict["findings"][0]["difference"]["value"] < -0.2
+    assert [v["outcome"] for v in verdict["validations"]] == ["fail", "fail", "undecided"]
+    step = verdict["next_step"]
+    assert step["runs"][0].keys() == {"preset", "size", "seed", "overrides", "workdir"}
+    assert step["commands"][0][:2] == ["./launch.sh", "--config=configs/l2.py"]
+    assert summary["thresholds"] == json.loads(json.dumps(asdict(THRESHOLDS)))
+    (l2,) = (group for group in summary["groups"] if group["label"] == "l2")
+    assert l2["runs"][0]["unfinished"] and l2["reach"]["0.9"]["epochs"] == {"0": None}
+
+
+def test_the_page_is_one_file_with_its_curves_and_without_empty_charts(four):
+    text = (four / "report" / "report.html").read_text()
+    assert not re.search(r"(src|href)=\"(?!data:|#)", text) and "{{" not in text and "<script" not in text
+    titles = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    assert titles[0].startswith("exact accuracy, rows that answer") and len(titles) == text.count("<svg") >= 5
+    assert not any("context" in title for title in titles)  # not logged
+    assert text.index("<table") < text.index("<svg") < text.index("Criteria")
+    assert "var(--g1)" in text and "#d55e00" not in text.split("</style>")[1]
+    assert (four / "report" / "overview.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_charts_of_nothing_but_zeros_are_left_out(tmp_path):
+    found = [run(tmp_path, name, eval__pass_at_2=evaluations(0.0)) for name in ("o1", "l1")]
+    compare.compare([str(folder) for folder in found], tmp_path / "report")
+    assert "<figcaption>pass@2" not in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_input_that_cannot_be_compared(tmp_path):
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    foreign = write_run(tmp_path / "foreign", {"Loss/train": level(1.0)})
-    run = write_run(tmp_path / "o1", original_scalars(), original_config())
-    for folders, names, message in [
-        ([], [], "name at least one"),
-        ([tmp_path / "nowhere"], [], "no such folder"),
-        ([empty], [], "no event files"),
-        ([tmp_path], [], "holds 2 runs"),
-        ([foreign], [], "no known scalar tag"),
-        ([run, run], [], "named twice"),
-        ([run], ["other=O1"], "PATH=LABEL"),
+    (tmp_path / "empty").mkdir()
+    foreign = write(tmp_path / "foreign", {"Loss/train": between(1.0, 1.0)})
+    found = run(tmp_path, "o1")
+    (tmp_path / "file").touch()
+    for folders, names, axis, message in [
+        ([], [], None, "name at least one"),
+        ([tmp_path / "nowhere"], [], None, "no such folder"),
+        ([tmp_path / "empty"], [], None, "no event files"),
+        ([tmp_path], [], None, "holds 2 runs"),
+        ([foreign], [], None, "no known scalar tag"),
+        ([found, found], [], None, "named twice"),
+        ([found], ["other=O1"], None, "PATH=LABEL"),
+        ([write(tmp_path / "bare", {"train/loss": between(1, 1)})], [], "epochs", "not known of any"),
+        ([found], [], None, "cannot be written to"),
     ]:
+        out = tmp_path / "file" if "written" in message else tmp_path / "report"
         with pytest.raises(RunError, match=message) as raised:
-            compare.load_runs([str(folder) for folder in folders], names)
+            compare.compare([str(folder) for folder in folders], out, names, axis)
         assert "\n" not in str(raised.value)
+
+
+def test_labels(tmp_path):
+    paths = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "o1"]
+    assert compare.labels_of(paths, [f"{paths[0]}=first"]) == ["first", str(paths[1]), "o1"]
+    with pytest.raises(RunError, match="same label"):
+        compare.labels_of(paths, [f"{paths[0]}=o1"])
 
 
 def test_the_command_exits_with_one_line(tmp_path):
@@ -42,7 +119,7 @@ def test_the_command_exits_with_one_line(tmp_path):
 def test_a_comparison_starts_without_jax_or_torch():
     code = (
         "import sys, trm_jax.compare as compare\n"
-        "heavy = {'jax', 'flax', 'torch', 'tensorflow', 'trm_jax.data.arc', 'trm_jax.models'} & set(sys.modules)\n"
+        "heavy = {'jax', 'flax', 'torch', 'tensorflow', 'matplotlib.pyplot', 'trm_jax.data.arc'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(compare.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,89 +1,84 @@
 """▶ From run folders to an answer: which training dynamics wins, on what evidence, and what to run next.
 
-    python -m trm_jax.compare runs/o1 runs/l1 [runs/…] [--out=report/] [--name runs/o1=O1] [--axis=updates]
+    python -m trm_jax.compare runs/o1 runs/l1 [runs/…] [--out=report/] [--name runs/o1=O1] [--axis=updates] [--all]
 
-Reads the TensorBoard event files of each folder (ours, or any other producer's with the same tags), prints a
-table and the verdict by the plan's own criteria, and writes report.html (one file, works offline), PNG
-pictures and summary.json.
+Reads the TensorBoard event files of each folder (ours, or any other writer's with the same tags), prints the answer
+by the plan's own criteria, and writes report.html (one file, works offline), overview.png and summary.json.
 """
 
+import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags
 
-from trm_jax.comparison.judgement.verdict import STANDINGS, Verdict, judge
-from trm_jax.comparison.presentation import page, plots, table
-from trm_jax.comparison.presentation.curves import charts as charts_of
-from trm_jax.comparison.presentation.page import VALIDATED
-from trm_jax.comparison.record.events import RunError
-from trm_jax.comparison.record.groups import group_runs, smoothing_window
-from trm_jax.comparison.record.metrics import AXES
-from trm_jax.comparison.record.runs import Run, load_run
+from trm_jax.comparison import curves, plan, tables
+from trm_jax.comparison.criteria import Finding
+from trm_jax.comparison.events import RunError
+from trm_jax.comparison.groups import Group, group_runs
+from trm_jax.comparison.report import page
+from trm_jax.comparison.runs import AXES, Run, load_run
+from trm_jax.comparison.verdict import Verdict, judge
 from trm_jax.paths import user_path
 
-_OUT = flags.DEFINE_string(
-    "out", "report", "Folder for report.html, the PNG pictures and summary.json; made if missing."
-)
+_OUT = flags.DEFINE_string("out", "report", "Folder for report.html, overview.png and summary.json; made if missing.")
 _NAMES = flags.DEFINE_multi_string(
-    "name", [], "PATH=LABEL: what a run is called; once for each run. Default: its folder."
-)
+    "name", [], "PATH=LABEL: what a run is called; once for each run. Default: its folder.")
 _AXIS = flags.DEFINE_enum(
-    "axis",
-    None,
-    list(AXES),
-    "What the curves are laid over each other by, in the pictures and at first in the page. Default: an axis on "
-    "which the runs are equally long.",
-)
+    "axis", None, list(AXES), "What the curves are laid over each other by. Default: an axis on which the runs are "
+    "equally long.")
+_ALL = flags.DEFINE_bool("all", False, "Print every number, criterion, caveat and command.")
+
+WIDTH = 110  # characters of a line that is wrapped
+SHOWN_LINES = 15  # at most, without --all
 
 
 def main(argv: Sequence[str]) -> None:
     try:
-        compare(argv[1:], user_path(_OUT.value), _NAMES.value, _AXIS.value)
+        compare(argv[1:], user_path(_OUT.value), _NAMES.value, _AXIS.value, _ALL.value)
     except RunError as error:
         sys.exit(f"compare: {error}")
     except OSError as error:  # of the report
         sys.exit(f"compare: {error.filename}: {error.strerror}")
 
 
-def compare(folders: Sequence[str], out: Path, names: Sequence[str] = (), axis: str | None = None) -> Verdict:
+def compare(folders: Sequence[str], out: Path, names: Sequence[str] = (), axis: str | None = None,
+            everything: bool = False, follow_lean: bool = False) -> Verdict:
     """Compares the runs in `folders` and writes the report, its curves over `axis`, to `out`.
 
+    Args:
+        everything: print all there is.
+        follow_lean: the next step goes where the numbers lean, if they decide nothing.
+
     Raises:
-        RunError: no folders, a folder that is no run, a label that cannot be given, or an axis that no run has.
+        RunError: no folders, a folder that is no run, a label that cannot be given, an axis that no run has, or a
+            report that cannot be written.
     """
     # ── Runs ──
-    runs = load_runs(folders, names)
-    groups = group_runs(runs)
-    for group in groups:
-        for run in group.runs:
-            for note in run.notes:
-                print(f"{run.label}: {note}")
-
+    groups = group_runs(load_runs(folders, names))
     if axis and not any(group.has_axis(axis) for group in groups):
         raise RunError(f"--axis={axis}: not known of any of the runs")
 
-    # ── Numbers ──
-    window_steps = smoothing_window(groups)
-    rows = table.rows(groups, window_steps)
-    print(table.as_text(groups, rows))
-
     # ── Verdict ──
-    verdict = judge(groups)
-    print(f"\n{verdict_text(verdict)}")
+    verdict = judge(groups, follow_lean)
 
     # ── Report ──
-    out.mkdir(parents=True, exist_ok=True)
-    charts, axis = charts_of(groups), axis or plots.usual_axis(groups)
-    plots.save_pngs(out, groups, charts, verdict, axis)
-    page.write_summary(out / "summary.json", groups, verdict, window_steps)
-    page.write_page(out / "report.html", groups, verdict, rows, charts, axis)
-    print(f"\nReport: {out / 'report.html'}")
+    charts = curves.charts(groups, axis)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tables.write_summary(out / "summary.json", groups, verdict)
+        (out / "report.html").write_text(page.build(groups, verdict, charts), encoding="utf-8")
+        if charts:
+            curves.save_png(out / "overview.png", verdict.headline, charts[:9], groups)
+    except OSError as error:
+        raise RunError(f"--out={out} cannot be written to ({error.strerror})") from None
+    print(long_answer(groups, verdict) if everything else short_answer(groups, verdict, out / "report.html"))
     return verdict
 
 
-def load_runs(folders: Sequence[str], names: Sequence[str]) -> list[Run]:
+def load_runs(folders: Sequence[str], names: Sequence[str] = ()) -> list[Run]:
     """Reads every folder once, under its label.
 
     Raises:
@@ -110,33 +105,53 @@ def labels_of(paths: list[Path], names: Sequence[str]) -> list[str]:
             raise RunError(f"--name {name}: write PATH=LABEL, with PATH one of {' '.join(map(str, paths))}")
         given[user_path(path)] = label
     last_parts = [path.resolve().name for path in paths]
-    labels = [
-        given.get(path, part if last_parts.count(part) == 1 else str(path))
-        for path, part in zip(paths, last_parts, strict=True)
-    ]
+    labels = [given.get(path, part if last_parts.count(part) == 1 else str(path))
+              for path, part in zip(paths, last_parts, strict=True)]
     if len(set(labels)) < len(labels):
-        raise RunError(
-            f"two runs have the same label: {', '.join(labels)}; tell them apart with --name PATH=LABEL"
-        )
+        raise RunError(f"two runs have the same label: {', '.join(labels)}; tell them apart with --name PATH=LABEL")
     return labels
 
 
-def verdict_text(verdict: Verdict) -> str:
-    """The verdict for a terminal: the answer, the criteria with their evidence, the next step."""
-    lines = [f"Verdict: {verdict.headline}. {verdict.why}"]
-    for validation in verdict.validations:
-        lines.append(f"{validation.title}: {VALIDATED[validation.outcome]}")
-        for criterion in validation.criteria:
-            lines.append(f"  {criterion.outcome:<9}  {criterion.name} ({criterion.threshold})")
-            details = [text for text in (criterion.evidence, criterion.reason) if text]
-            lines += [f"             {detail}" for detail in details]
-    for aside in verdict.asides:
-        words = f"{STANDINGS[aside.standing]} ({aside.evidence})"
-        lines.append(f"{aside.label} against {aside.against}: final train accuracy {words}")
-    lines += [f"Note: {caveat}" for caveat in verdict.caveats]
-    lines.append(f"Next: {verdict.next_step.what}")
-    lines += [f"  {command}" for command in verdict.next_step.commands]
-    return "\n".join(lines)
+def short_answer(groups: Sequence[Group], verdict: Verdict, report: Path) -> str:
+    """The answer, the criteria with their numbers and the next command, in at most SHOWN_LINES lines."""
+    answer = textwrap.wrap(verdict.headline, WIDTH, max_lines=3)
+    criteria = [f"  {f.question:<36}{tables.leader(f):<14}{(f.evidence or f.reason).split(';')[0]}"
+                for f in verdict.findings]
+    criteria += [f"  {validation.label + ' as the plan hopes':<36}{tables.OUTCOMES[validation.standing]:<14}"
+                 + "; ".join(f"{f.question}: {tables.OUTCOMES[f.standing]}" for f in validation.findings)
+                 for validation in verdict.validations]
+    runs = verdict.next_step.runs
+    more = f"  (and {len(runs) - 1} more: --all, or ./launch.sh suite plan)" if len(runs) > 1 else ""
+    step = [f"Next: {verdict.next_step.what}", *(f"  {command_line(run)}{more}" for run in runs[:1])]
+    caveats = f" {len(verdict.caveats)} caveats," if verdict.caveats else ""
+    end = [f"Report: {report} ({caveats.lstrip()} all numbers: --all)"]
+    table = tables.as_text([[*row[:4], *row[5:]] for row in tables.key_table(groups)]).splitlines()
+    room = SHOWN_LINES - len(answer) - len(step) - len(end)
+    criteria = criteria[:room]
+    return "\n".join([*answer, *criteria, *(table if len(table) <= room - len(criteria) else []), *step, *end])
+
+
+def long_answer(groups: Sequence[Group], verdict: Verdict) -> str:
+    """Everything: all numbers, every criterion with threshold, evidence and reason, all caveats and commands."""
+    lines = [tables.as_text(tables.key_table(groups)), "", tables.as_text(tables.full_table(groups)), ""]
+    lines += [f"{run.label}: {note}" for group in groups for run in group.runs for note in run.notes]
+    lines += [f"{verdict.headline}.", verdict.why]
+    sections: list[tuple[str, tuple[Finding, ...], bool]] = [("mode against mode", verdict.findings, False)]
+    sections += [(f"{v.label} ({v.mode}): {tables.OUTCOMES[v.standing]}", v.findings, True)
+                 for v in verdict.validations]
+    sections += [("the other runs", verdict.others, False)] if verdict.others else []
+    for title, findings, is_own in sections:
+        lines += ["", title]
+        for f in findings:
+            word = tables.OUTCOMES[f.standing] if is_own else tables.leader(f)
+            lines.append(f"  {word:<14}{f.question}, {f.subject} against {f.against}: needs {f.needs or '–'}")
+            lines += [f"{'':<16}{text}" for text in (f.evidence, f.reason) if text]
+    lines += ["", *(f"Note: {caveat}" for caveat in verdict.caveats), f"Next: {verdict.next_step.what}"]
+    return "\n".join([*lines, *(f"  {command_line(run)}" for run in verdict.next_step.runs)])
+
+
+def command_line(run: plan.PlannedRun) -> str:
+    return shlex.join(["./launch.sh", *plan.arguments(run)])
 
 
 if __name__ == "__main__":

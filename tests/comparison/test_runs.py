@@ -1,135 +1,113 @@
-"""What is known of a run: how far it came, whether it failed, and its mode without a configuration."""
+"""Event files of every writer give the same series, and what is recorded beside them is what a run is."""
 
-import sys
+import json
 
+import numpy as np
 import pytest
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.types_pb2 import DT_DOUBLE
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboardX import SummaryWriter
 
-from tests.comparison.fabricate import START_S, level, online_scalars, original_config, original_scalars, write_run
-from tests.comparison.judging import until, verdict_of, write_pair
-from trm_jax import compare
-from trm_jax.comparison.judgement.contests import ONLINE, ORIGINAL, UNDECIDED
-from trm_jax.comparison.record.groups import group_runs
-from trm_jax.comparison.record.runs import load_run
-
-ERROR = "training stopped at step 1250: the loss is not finite"
+from tests.comparison.fabricate import BATCHES, START_S, between, run, scalars, until, write
+from trm_jax.comparison.events import RunError, read_events
+from trm_jax.comparison.runs import load_run
 
 
-def write_failure(folder, step: int, wall_s: float) -> None:
-    with SummaryWriter(str(folder), filename_suffix=".failed") as writer:
-        writer.add_text("failed", f"```\n{ERROR}\nTraceback …\n```", step, walltime=wall_s)
+@pytest.mark.parametrize("new_style", [None, False, True])
+def test_scalars_and_texts_of_every_writer(tmp_path, new_style):
+    """tensorboardX, torch's, and torch's as TensorFlow writes them."""
+    writer_class, how = SummaryWriter, {}
+    if new_style is not None:
+        writer_class, how = pytest.importorskip("torch.utils.tensorboard").SummaryWriter, {"new_style": new_style}
+    with writer_class(str(tmp_path)) as writer:
+        for step in (0, 10, 20):
+            writer.add_scalar("train/loss", 1 / (step + 1), step, **how)
+        writer.add_text("config", '{"mode": {"name": "online"}}')
+        writer.add_image("eval/grid", np.zeros((3, 4, 4), np.uint8), 4)
+    events = read_events(tmp_path)
+    assert set(events.series) == {"train/loss"} and events.series["train/loss"].steps.tolist() == [0, 10, 20]
+    np.testing.assert_allclose(events.series["train/loss"].values, [1, 1 / 11, 1 / 21], rtol=1e-6)
+    assert events.texts["config"].content == '{"mode": {"name": "online"}}'
+    assert load_run(tmp_path, "run").mode == "online"  # by the text
 
 
-def test_a_run_that_max_steps_stopped_is_not_finished(tmp_path):
-    scalars = until(400, original_scalars())
-    pair = write_pair(tmp_path, scalars, online_scalars(0.5), train__max_steps=400)
-    run = load_run(pair[0], "o1")
-    assert run.progress == pytest.approx(0.16)
-    verdict = verdict_of(*pair)
-    assert verdict.answer == UNDECIDED
-    assert verdict.contests[0].reason == "o1 was stopped by train.max_steps at 16 % of its epochs"
-    assert any("32 groups for 3,200 epochs" in caveat for caveat in verdict.caveats)
+def test_a_restart_replaces_what_it_repeats_and_its_pause_is_no_time(tmp_path):
+    steps = np.arange(10, 101, 10)
+    write(tmp_path, {"train/loss": (steps, np.ones(10)), "train/samples": (steps, steps * 2.0)})
+    again = np.arange(70, 131, 10)
+    write(tmp_path, {"train/loss": (again, np.zeros(7)), "train/samples": (again, (again - 60) * 2.0)},
+          start_s=START_S + 86_400)
+    found = load_run(tmp_path, "o1")
+    assert found.series["train/loss"].values.tolist() == [1.0] * 6 + [0.0] * 7
+    assert found.end("samples") == 120 + 140  # the count began anew
+    assert found.end("hours") == pytest.approx((91 + 61) / 3600, rel=0.02)
 
 
-def test_a_run_that_says_why_it_stopped_has_diverged(tmp_path):
-    pair = write_pair(tmp_path, until(1250, original_scalars()), online_scalars(0.5))
-    write_failure(pair[0], 1250, START_S + 1251)
-    run = load_run(pair[0], "o1")
-    assert run.diverged and run.notes == (f"stopped with: {ERROR}",)
-    verdict = verdict_of(*pair)
-    assert verdict.answer == UNDECIDED
-    assert verdict.contests[0].reason == f"o1 diverged: {ERROR}"
+def test_a_file_that_ends_within_a_record_gives_its_whole_ones(tmp_path):
+    path = next(run(tmp_path, "o1").glob("events*"))
+    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+    found = load_run(path.parent, "o1")
+    assert 0.4 < found.progress < 0.6 and found.is_unfinished and found.shortfall == \
+        f"is at {100 * found.progress:.0f} % of its epochs"
 
 
-@pytest.mark.parametrize(("last", "diverged"), [(1000, True), (2500, False)])
-def test_a_failure_counts_until_the_run_has_passed_it(tmp_path, last, diverged):
-    write_run(tmp_path, until(1250, original_scalars()), original_config())
-    write_failure(tmp_path, 1250, START_S + 1251)
-    steps, accuracy = until(last, original_scalars())["train/accuracy"]
-    again = {"train/accuracy": (steps[steps > 900], accuracy[steps > 900])}
-    write_run(tmp_path, again, start_s=START_S + 86_400, suffix="1")
-    assert load_run(tmp_path, "o1").diverged == diverged
+def test_values_that_are_not_finite_are_kept_apart_and_numbers_in_tensors_read(tmp_path):
+    with (tmp_path / "events.out.tfevents.1.0").open("wb") as stream:
+        writer = RecordWriter(stream)
+        for step, value in enumerate([0.5, np.nan, 0.7], start=1):
+            event = Event(step=step, wall_time=step)
+            found = event.summary.value.add(tag="train/loss")
+            found.tensor.dtype = DT_DOUBLE
+            found.tensor.double_val.append(value)
+            writer.write(event.SerializeToString())
+    series = read_events(tmp_path).series["train/loss"]
+    assert (series.steps.tolist(), series.values.tolist(), series.bad_steps.tolist()) == ([1, 3], [0.5, 0.7], [2])
+    assert not series.diverged()
 
 
-def test_runs_without_a_configuration(tmp_path):
-    """PyTorch runs: modes by their tags, no epochs, and no guess at them."""
-    original = write_run(tmp_path / "torch_original", original_scalars(0.95))
-    online = write_run(tmp_path / "torch_online", online_scalars(0.85))
-    runs = compare.load_runs([str(original), str(online)], [])
-    assert [run.mode for run in runs] == [ORIGINAL, ONLINE]
-    assert set(runs[0].axes) == {"updates", "hours"}
-    assert set(runs[1].axes) == {"hours"}
-    verdict = verdict_of(original, online)
-    assert verdict.answer == UNDECIDED
-    assert "epochs of torch_original are not known" in verdict.contests[1].reason
+@pytest.mark.parametrize(("last", "diverged"), [(1000, True), (BATCHES, False)])
+def test_a_run_that_says_why_it_stopped_has_diverged_until_it_has_passed_that(tmp_path, last, diverged):
+    write(tmp_path, until(1250, scalars("o1")))
+    with SummaryWriter(str(tmp_path), filename_suffix=".failed") as writer:
+        writer.add_text("failed", "```\nthe loss is not finite\nTraceback …\n```", 1250, walltime=START_S + 1251)
+    steps, loss = until(last, scalars("o1"))["train/loss"]
+    write(tmp_path, {"train/loss": (steps[steps > 900], loss[steps > 900])}, start_s=START_S + 86_400)
+    found = load_run(tmp_path, "o1")
+    assert found.diverged == diverged and found.failure == ("the loss is not finite" if diverged else "")
 
 
-@pytest.mark.parametrize(
-    ("folder", "label", "mode"),
-    [
-        ("L1_online_4steps", "run", ONLINE),
-        ("run", "l2", ONLINE),
-        ("R1", "run", ORIGINAL),
-        ("run", "O1_original_baseline", ORIGINAL),
-        ("e1", "run", ORIGINAL),  # by its tags
-        ("lr_search", "l10", ORIGINAL),
-    ],
-)
-def test_the_name_tells_the_mode_before_the_tags_do(tmp_path, folder, label, mode):
-    run = load_run(write_run(tmp_path / folder, {"train/steps": level(4.0)}), label)
-    assert (run.mode, run.mode_is_inferred) == (mode, True)
+def test_a_run_is_what_train_recorded_not_what_its_folder_is_called(tmp_path):
+    found = run(tmp_path, "l2", size="tiny", overrides={"optim.lr": 0.1})
+    found = found.rename(tmp_path / "o3")
+    identity = load_run(found, "o3").identity
+    assert (identity.preset, identity.size, identity.mode, identity.overrides) == ("l2", "tiny", "online",
+                                                                                   {"optim.lr": 0.1})
+    assert identity.eval_tasks == 32 and load_run(found, "o3").setting("optim.lr") == 0.1
+    changed = run(tmp_path, "o1", overrides={"mode.encode": "every_step"})
+    assert load_run(changed, "o1").identity.preset == ""  # what makes it O1 is not so
 
 
-TORCH_CONFIG = """
-arch: {num_act_steps: 4, halt_max_steps: 16, halt_exploration_prob: 0.5, encoder_type: standard, name: etrm}
-global_batch_size: 256
-max_train_groups: 32
-epochs: 20000
-lr_min_ratio: 1.0
-lr: 1e-4
-"""
+@pytest.mark.parametrize(("folder", "label", "preset", "size", "mode"), [
+    ("L1_online_4steps", "run", "l1", "", "online"), ("run", "l2-tiny_seed1", "l2", "tiny", "online"),
+    ("R1", "run", "r1", "", "original"), ("e1", "run", "e1", "", "original"), ("search", "l10", "", "", "original")])
+def test_without_a_record_the_name_tells_before_the_tags_do(tmp_path, folder, label, preset, size, mode):
+    found = load_run(write(tmp_path / folder, {"train/steps": between(4.0, 4.0)}), label).identity
+    assert (found.preset, found.size, found.mode, found.is_recorded) == (preset, size, mode, False)
 
 
-def write_torch_run(folder, scalars, **changes):
-    write_run(folder, scalars)
-    lines = [f"{name}: {value}" for name, value in ({"run_name": folder.name, "seed": 0} | changes).items()]
-    (folder / "all_config.yaml").write_text(TORCH_CONFIG + "\n".join(lines), encoding="utf-8")
-    return folder
-
-
-def test_the_configuration_of_pytorch_runs(tmp_path):
-    pytest.importorskip("yaml")
-    original = write_torch_run(tmp_path / "O1_original_baseline", original_scalars(0.95, 0.15))
-    online = write_torch_run(tmp_path / "L1_online_4steps", online_scalars(0.80, 0.3))
-    runs = compare.load_runs([str(original), str(online)], [])
-    assert [run.mode for run in runs] == [ORIGINAL, ONLINE]
-    assert all(set(run.axes) == {"updates", "samples", "epochs", "hours"} for run in runs)
-    assert [run.progress for run in runs] == pytest.approx([1, 1])
-    verdict = verdict_of(original, online)
-    assert verdict.headline == "The original dynamics train better (provisional: one seed each)"
-
-
-def test_pytorch_runs_that_differ_in_more_than_the_seed_are_no_seeds_of_one(tmp_path):
-    pytest.importorskip("yaml")
-    runs = [
-        write_torch_run(tmp_path / name, original_scalars(seed=seed), seed=seed, puzzle_emb_lr=rate)
-        for name, seed, rate in (("o1_seed0", 0, 0.01), ("o1_seed1", 1, 0.01), ("o1_seed2", 2, 0.02))
-    ]
-    groups = group_runs(compare.load_runs([str(run) for run in runs], []))
-    assert [group.seeds for group in groups] == [2, 1]
-
-
-def test_without_pyyaml_the_configuration_of_pytorch_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    run = load_run(write_torch_run(tmp_path / "o1", original_scalars()), "o1")
-    assert not run.config
-    assert "pyyaml" in run.notes[0]
-
-
-def test_a_configuration_of_pytorch_that_cannot_be_read_is_noted(tmp_path):
-    pytest.importorskip("yaml")
-    write_run(tmp_path, original_scalars())
-    for text in ("{broken", "a text"):
-        (tmp_path / "all_config.yaml").write_text(text, encoding="utf-8")
-        run = load_run(tmp_path, "o1")
-        assert not run.config and "all_config.yaml" in run.notes[0] and "\n" not in run.notes[0]
+def test_the_configuration_of_a_pytorch_run_and_ones_that_cannot_be_read(tmp_path):
+    found = write(tmp_path / "O1_torch", scalars("o1"))
+    (found / "all_config.yaml").write_text(
+        "arch: {num_act_steps: 4, halt_max_steps: 16}\nglobal_batch_size: 256\nmax_train_groups: 32\nepochs: 20000\n"
+        "seed: 3\nrun_name: x\npuzzle_emb_lr: 0.1\n", encoding="utf-8")
+    torch = load_run(found, "torch")
+    assert set(torch.axes) == {"updates", "samples", "epochs", "hours"} and torch.progress == pytest.approx(1)
+    assert torch.seed == 3 and torch.setting("torch.puzzle_emb_lr") == 0.1 and "run_name" not in torch.config["torch"]
+    for name, text in (("all_config.yaml", "{broken"), ("all_config.yaml", "a text"), ("config.json", "[")):
+        (found / name).write_text(text, encoding="utf-8")
+        broken = load_run(found, "torch")
+        assert not broken.config and "cannot be read" in broken.notes[0] and "\n" not in broken.notes[0]
+    (found / "config.json").write_text(json.dumps({"mode": {"name": "mixed"}}), encoding="utf-8")
+    with pytest.raises(RunError, match="mixed"):
+        load_run(found, "torch")

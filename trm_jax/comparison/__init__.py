@@ -1,5 +1,5 @@
-"""What `trm_jax.compare` is made of: `record` (event files → runs → groups of seeds) → `judgement` → `presentation`.
+"""From run folders to an answer: events → runs → groups → statistics → criteria → verdict → plan → report.
 
-Each folder imports only the ones before it. Nothing here imports JAX or the rest of trm_jax, so that a comparison
-starts at once; the presets are those of configs/.
+Nothing here imports JAX or more of trm_jax than the table of metrics and the kit of the pages, so that a comparison
+starts at once.
 """

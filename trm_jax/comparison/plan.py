@@ -1,0 +1,192 @@
+"""The decision tree of the experiment plan: which runs come next, as data; `arguments` turns one into a command.
+
+O1 and L1 → original better: O2, O3 (exploration) → E series (encoders) with the best of the mode that won
+          → online better:   L2, L3 (ACT steps)   ↗
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trm_jax.comparison.criteria import aligned, final_accuracy
+from trm_jax.comparison.groups import Group
+from trm_jax.comparison.runs import Run
+from trm_jax.comparison.statistics import Standing
+from trm_jax.comparison.thresholds import THRESHOLDS
+from trm_jax.comparison.wording import listed, number, percent
+from trm_jax.metric_table import ANSWERED, EXACT
+
+BASELINES = {"original": "o1", "online": "l1"}
+BRANCHES = {"original": ("o2", "o3"), "online": ("l2", "l3")}
+BRANCH_MEANINGS = {"original": "how much exploration suits it", "online": "how many ACT steps suit it"}
+E_SERIES = ("e1", "e2", "e3")
+SERIES_BY_MODE = {"original": "ore", "online": "le"}  # in the order in which they may stand for their mode
+EXPLORATION = {"o1": 0.5, "o2": 0.3, "o3": 0.7}  # what the presets of the branches vary
+ACT_STEPS = {"l1": 4, "l2": 8, "l3": 16}
+VARIED = ("mode.", "arch.halt_exploration_prob")  # fields that presets of one encoder differ in
+DECIDING = (*VARIED, "encoder.type", "encoder.num_layers", "encoder.set_layers", "encoder.norm_style")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run to start, or to go on with, in its folder."""
+
+    preset: str
+    size: str
+    seed: int
+    overrides: Mapping[str, Any]  # "section.field" → value
+    workdir: str
+
+
+@dataclass(frozen=True)
+class NextStep:
+    what: str
+    runs: tuple[PlannedRun, ...] = ()
+
+
+def arguments(run: PlannedRun) -> list[str]:
+    """What `python -m trm_jax.train`, or ./launch.sh, is given for it."""
+    overrides = {name: value for name, value in run.overrides.items() if name != "train.seed"}
+    overrides |= {"train.seed": run.seed} if run.seed else {}
+    return [f"--config=configs/{run.preset}.py{':' + run.size if run.size else ''}", f"--workdir={run.workdir}",
+            *(f"--config.{name}={_text(value)}" for name, value in overrides.items())]
+
+
+def folder_name(preset: str, size: str, seed: int) -> str:
+    """What the folder of a run is called: `o2` or, at another size and seed than the usual, `o2-tiny_seed1`."""
+    return f"{preset}{'-' + size if size else ''}{f'_seed{seed}' if seed else ''}"
+
+
+def rank_as_baseline(group: Group) -> tuple[bool, int, str]:
+    """What makes a group stand for its mode before others: the plan's control, then the order of the series."""
+    preset = group.identity.preset
+    series = SERIES_BY_MODE[group.mode]
+    return preset != BASELINES[group.mode], series.find(preset[0]) % 9 if preset else 8, preset
+
+
+def next_step(answer: str, groups: list[Group], bases: Mapping[str, Group],
+              follow_lean: bool = False, leaning: bool = False) -> NextStep:
+    """What to run next, after `answer` (original, online, tie, undecided) about `groups`.
+
+    Args:
+        bases: mode → the group that stands for it.
+        follow_lean: no more seeds of these are wanted, however few there are.
+        leaning: the answer is not found but followed, for want of one.
+    """
+    for mode, control in BASELINES.items():
+        if mode not in bases:
+            (present,) = bases.values()
+            return NextStep(f"There is no run of the {mode} mode: run {control.upper()}.",
+                            _others(control, present, _carried(present), present.seeds))
+    unfinished = [run for base in bases.values() for run in base.unfinished]
+    if unfinished:
+        where = listed([f"{run.label} ({percent(run.progress or 0)} done)" for run in unfinished])
+        return NextStep(f"Finish {where}: the command it was started with goes on from the last checkpoint.",
+                        tuple(map(_again, unfinished)))
+    few = min(len(base.seeds) for base in bases.values()) < THRESHOLDS.branch_seeds
+    if answer not in bases or (few and not follow_lean):
+        return _more_seeds(answer, bases)
+    base = bases[answer]
+    ours = [group for group in groups if group.mode == answer]
+    seeds = base.seeds[:THRESHOLDS.plan_seeds]
+    branch = _missing(BRANCHES[answer], ours, base, _carried(base), seeds)
+    if branch:
+        why = "Nothing tells them apart; the numbers lean to" if leaning else "Better is"
+        return NextStep(f"{why} {base.label}: find out {BRANCH_MEANINGS[answer]} with {_upper(branch)}.", branch)
+    best = best_of(ours, base)
+    encoders = _missing(E_SERIES, ours, best, _carried(best) | _of_winner(best), seeds)
+    if encoders:
+        return NextStep(f"{best.label} is the best of its mode: compare encoders under it with {_upper(encoders)}.",
+                        encoders)
+    return NextStep(f"The plan is done. Encoders by final exact accuracy: {_ranking(ours)}.")
+
+
+def best_of(groups: Sequence[Group], base: Group) -> Group:
+    """The baseline of a mode or, of its groups clearly above it in final exact accuracy, the highest."""
+    rivals = [group for group in groups if group is not base and group.identity.preset[:1] not in ("e", "r", "")]
+    above = {group.label: finding.difference.value for group in rivals
+             if (finding := final_accuracy(aligned(group, base))).standing == Standing.BETTER and finding.difference}
+    return max((group for group in rivals if group.label in above), key=lambda group: above[group.label], default=base)
+
+
+def _more_seeds(answer: str, bases: Mapping[str, Group]) -> NextStep:
+    """Seeds that turn a tie, an open question or a provisional answer into one that stands; the same of both modes."""
+    if all(base.all_diverged for base in bases.values()):
+        return NextStep("Every run diverged: look at gradient norm and learning rate; more seeds would tell nothing.")
+    there = sorted({seed for base in bases.values() for seed in base.seeds})
+    lacking = any(set(there) - set(base.seeds) for base in bases.values())
+    count = max(THRESHOLDS.plan_seeds, len(there) + (not lacking))
+    wanted = [*there, *(seed for seed in range(count + max(there) + 1) if seed not in there)][:count]
+    runs = [run for mode, base in bases.items()
+            for run in _others(base.identity.preset or BASELINES[mode], base, base.identity.overrides,
+                               [seed for seed in wanted if seed not in base.seeds])]
+    why = {"tie": "The plan has no branch for a tie: settle it with more seeds",
+           "undecided": "Add seeds of both and compare again"}.get(answer, "One seed names no branch: add seeds")
+    return NextStep(f"{why} ({', '.join(f'{base.label} has {len(base.seeds)}' for base in bases.values())}).",
+                    tuple(runs))
+
+
+def _missing(presets: Iterable[str], groups: Sequence[Group], base: Group, overrides: Mapping[str, Any],
+             seeds: Sequence[int]) -> tuple[PlannedRun, ...]:
+    """Of the presets that are not among `groups` with the seeds of their baseline, or not finished there, the runs."""
+    found: list[PlannedRun] = []
+    for preset in presets:
+        there = [group for group in groups if group.identity.preset == preset]
+        found += [_again(run) for group in there for run in group.unfinished]
+        done = {seed for group in there for seed in group.seeds}
+        found += _others(preset, base, overrides, [seed for seed in seeds if seed not in done])
+    return tuple(found)
+
+
+def _others(preset: str, base: Group, overrides: Mapping[str, Any], seeds: Sequence[int]) -> tuple[PlannedRun, ...]:
+    """Runs of `preset`, beside those of `base` and at their size."""
+    size, home = base.identity.size, base.runs[0].path.parent
+    return tuple(PlannedRun(preset, size, seed, dict(overrides), str(home / folder_name(preset, size, seed)))
+                 for seed in seeds)
+
+
+def _again(run: Run) -> PlannedRun:
+    """The same run once more, which goes on where it stands; what had stopped it early is left out."""
+    overrides = {name: value for name, value in run.identity.overrides.items() if name != "train.max_steps"}
+    return PlannedRun(run.identity.preset or BASELINES[run.mode], run.identity.size, run.seed, overrides, str(run.path))
+
+
+def _carried(group: Group) -> dict[str, Any]:
+    """What a group was given besides its preset, without what presets vary: every other run gets it too."""
+    own = (*VARIED, "encoder.") if group.identity.preset[:1] == "e" else VARIED
+    return {name: value for name, value in group.identity.overrides.items() if not name.startswith(own)}
+
+
+def _of_winner(best: Group) -> dict[str, Any]:
+    """The settings that make an E preset, which is of the original dynamics, train as the winner did."""
+    preset, setting = best.identity.preset, best.runs[0].setting
+    if best.mode == "original":
+        exploration = setting("arch.halt_exploration_prob") or EXPLORATION.get(preset, EXPLORATION["o1"])
+        return {} if exploration == EXPLORATION["o1"] else {"arch.halt_exploration_prob": exploration}
+    found = {"mode.name": "online", "mode.encode": "every_step",
+             "mode.num_act_steps": setting("mode.num_act_steps") or ACT_STEPS.get(preset, ACT_STEPS["l1"])}
+    if best.identity.size:  # small online presets make the same number of updates in fewer epochs
+        lengths = {name: setting(name) for name in ("train.epochs", "train.eval_interval", "train.log_every_steps")}
+        found |= {name: value for name, value in lengths.items() if value}
+    return found
+
+
+def _upper(runs: Sequence[PlannedRun]) -> str:
+    return listed([preset.upper() for preset in dict.fromkeys(run.preset for run in runs)])
+
+
+def _ranking(groups: Sequence[Group]) -> str:
+    found = {}
+    for group in groups:
+        tag = next((tag for tag in (ANSWERED, EXACT) if group.has(tag)), "")
+        if group.identity.preset in E_SERIES and tag:
+            found[group.label] = float(np.mean(list(group.final(tag, 0.0).values())))
+    ranked = sorted(found, key=lambda label: -found[label])
+    return ", ".join(f"{label} {number(found[label])}" for label in ranked) or "not logged"
+
+
+def _text(value: Any) -> str:
+    """A value as a command line has it; JSON turned tuples into lists."""
+    return str(tuple(value)).replace(" ", "") if isinstance(value, list | tuple) else str(value)

@@ -1,1 +1,0 @@
-"""What runs have left behind: event files → series on common axes → runs → groups of seeds."""

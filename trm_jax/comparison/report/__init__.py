@@ -1,0 +1,1 @@
+"""report.html of a comparison: `page` fills page.html and page.css."""

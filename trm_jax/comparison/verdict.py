@@ -1,0 +1,266 @@
+"""The answer: which dynamics trains the encoder-based model better, on what evidence, and what to run next.
+
+The two baselines of the plan decide; every other group is set beside them and changes nothing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trm_jax.comparison import plan
+from trm_jax.comparison.criteria import Finding, Pair, act_steps, aligned, comparable, final_accuracy, q_head, speed
+from trm_jax.comparison.groups import Group, learnt_from
+from trm_jax.comparison.held_out import held_out
+from trm_jax.comparison.statistics import Standing
+from trm_jax.comparison.thresholds import THRESHOLDS
+from trm_jax.comparison.wording import listed, number, percent, seeds
+
+ORIGINAL, ONLINE, TIE, UNDECIDED = "original", "online", "tie", "undecided"
+ANSWERS = {Standing.BETTER: ORIGINAL, Standing.WORSE: ONLINE, Standing.EQUAL: TIE, Standing.UNDECIDED: UNDECIDED}
+NAMES = {ORIGINAL: "The original dynamics", ONLINE: "Online learning"}
+EXPECTED = ("mode.", "arch.halt_exploration_prob")  # settings in which the baselines differ by design
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Whether one mode does what it was built for: better in all its criteria, not so in one, or it cannot be told."""
+
+    label: str
+    mode: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def standing(self) -> Standing:
+        standings = {finding.standing for finding in self.findings}
+        if standings & {Standing.WORSE, Standing.EQUAL}:
+            return Standing.WORSE
+        return Standing.UNDECIDED if Standing.UNDECIDED in standings else Standing.BETTER
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer about two baselines.
+
+    Attributes:
+        answer: original, online, tie or undecided.
+        lean: the mode that the numbers lean to where they decide nothing; "" for none.
+        so_far: a run is still going.
+        findings: mode against mode: final accuracy, speed, held-out score; none where a mode is missing.
+        others: final accuracy of every other group against each baseline.
+    """
+
+    answer: str
+    headline: str
+    why: str
+    lean: str
+    so_far: bool
+    findings: tuple[Finding, ...]
+    validations: tuple[Validation, ...]
+    others: tuple[Finding, ...]
+    caveats: tuple[str, ...]
+    next_step: plan.NextStep
+
+
+def judge(groups: list[Group], follow_lean: bool = False) -> Verdict:
+    """Judges the plan's question; the baselines O1 and L1, or what stands for them, decide.
+
+    Args:
+        follow_lean: the next step goes where the numbers lean, if they decide nothing.
+    """
+    bases = baselines(groups)
+    if len(bases) < 2:
+        return _one_sided(groups, bases)
+    pair = aligned(bases[ORIGINAL], bases[ONLINE])
+    findings = accuracy, fast, unseen = final_accuracy(pair), speed(pair), held_out(pair)
+    answer, why = _concluded(pair, accuracy, fast, unseen)
+    lean = answer if answer in NAMES else _lean(pair, *findings)
+    rest = [group for group in groups if group not in bases.values()]
+    validations = [_validated(bases[ORIGINAL], accuracy)]
+    validations += [_validated(group, final_accuracy(aligned(group, bases[ONLINE]))) for group in rest
+                    if group.mode == ORIGINAL and group.identity.preset == "r1"]
+    validations.append(Validation(bases[ONLINE].label, ONLINE, tuple(f.reversed() for f in (fast, accuracy, unseen))))
+    others = tuple(final_accuracy(aligned(group, base)) for group in rest for base in bases.values())
+    so_far = any(group.unfinished for group in bases.values())
+    followed = lean if follow_lean and lean else answer
+    return Verdict(answer, _headline(answer, lean, so_far, pair, findings, validations), why, lean, so_far, findings,
+                   tuple(validations), others, tuple(_caveats(pair, groups)),
+                   plan.next_step(followed, groups, bases, follow_lean, leaning=followed != answer))
+
+
+def baselines(groups: list[Group]) -> dict[str, Group]:
+    """Mode → the group that stands for it: its control in the plan or else the first of its series; of several such,
+    the one that shares most settings with a group of the other mode."""
+    found = {}
+    for mode in (ORIGINAL, ONLINE):
+        ours = [group for group in groups if group.mode == mode]
+        theirs = [group for group in groups if group.mode != mode]
+        if ours:
+            found[mode] = min(ours, key=lambda group: (
+                plan.rank_as_baseline(group), min((len(_unexpected(group, other)) for other in theirs), default=0),
+                group.label))
+    return found
+
+
+def _validated(group: Group, accuracy: Finding) -> Validation:
+    head = q_head(group)
+    return Validation(group.label, ORIGINAL, (head, act_steps(group, head), comparable(accuracy)))
+
+
+def _concluded(pair: Pair, accuracy: Finding, fast: Finding, unseen: Finding) -> tuple[str, str]:
+    """The answer and one sentence why.
+
+    A mode is better that leads in final accuracy, speed or held-out score, as long as the other leads in none and its
+    own final accuracy is at least comparable. It is a tie where neither accuracy nor speed differ.
+    """
+    if any(group.unfinished for group in pair.whole):
+        return UNDECIDED, f"It is not at its end: {pair.problem}."
+    labels = {Standing.BETTER: pair.original.label, Standing.WORSE: pair.online.label}
+    won = {side: [f.question for f in (accuracy, fast, unseen) if f.standing == side] for side in labels}
+    if all(won.values()):
+        halves = (f"{label} is better in {listed(won[side])}" for side, label in labels.items())
+        return UNDECIDED, f"The criteria disagree: {', '.join(halves)}."
+    apart = accuracy.difference
+    for side, label in labels.items():
+        sign = 1 if side == Standing.BETTER else -1
+        if won[side] and apart is not None and sign * apart.value >= -THRESHOLDS.accuracy_margin:
+            return ANSWERS[side], f"{label} is better in {listed(won[side])}, and {labels[-side]} in no criterion."
+    if accuracy.standing == Standing.UNDECIDED:
+        return UNDECIDED, f"Final exact accuracy cannot tell: {accuracy.reason}."
+    if fast.standing == Standing.EQUAL:
+        also = "" if unseen.standing == Standing.EQUAL else "; the held-out score cannot tell"
+        return TIE, f"Final exact accuracy and speed are the same within their margins{also}."
+    return UNDECIDED, f"Final exact accuracy is the same within its margin; speed cannot tell: {fast.reason}."
+
+
+def _lean(pair: Pair, accuracy: Finding, fast: Finding, unseen: Finding) -> str:
+    """The mode that is ahead beyond a margin, by accuracy before speed before held-out score; else the cheaper one."""
+    margins = (THRESHOLDS.accuracy_margin, -float(np.log(1 - THRESHOLDS.speed_margin)), THRESHOLDS.accuracy_margin)
+    if all(group.all_diverged for group in pair.groups):
+        return ""
+    for finding, margin in zip((accuracy, fast, unseen), margins, strict=True):
+        if finding.difference is not None and abs(finding.difference.value) > margin:
+            return ORIGINAL if finding.difference.value > 0 else ONLINE
+    hours = {group.mode: np.mean(group.ends("hours")) for group in pair.whole if group.has_axis("hours")
+             and not group.all_diverged}
+    return min(hours, key=lambda mode: float(hours[mode])) if len(hours) == 2 else ""
+
+
+def _headline(answer: str, lean: str, so_far: bool, pair: Pair, findings: tuple[Finding, ...],
+              validations: list[Validation]) -> str:
+    """The answer with its axis, what speaks against it, and what makes it provisional."""
+    ahead = pair.online if lean == ONLINE else pair.original
+    diverged = [f"{group.label} diverged in {sum(run.diverged for run in group.runs)} of {len(group.runs)}"
+                for group in pair.whole if any(run.diverged for run in group.runs)]
+    if answer == TIE:
+        return "A tie: same exact accuracy, same speed" + (f", {ahead.label} is cheaper" if lean else "")
+    mine = [finding if lean == ORIGINAL else finding.reversed() for finding in findings]
+    clear = [f for f in mine if f.standing == Standing.BETTER] if answer == lean else \
+        [f for f in mine if f.difference is not None and f.difference.value > 0]
+    points = [words for words in (_point(f, ahead) for f in clear) if words] + diverged
+    against = [*_costs(mine[1], ahead, pair), *_failures(ahead, answer, validations)]
+    if answer == UNDECIDED:
+        singles = min(len(group.seeds) for group in pair.groups) == 1
+        clash = {f.standing for f in findings} >= {Standing.BETTER, Standing.WORSE}
+        start = "Undecided" + (" so far" if so_far else "") + (": the criteria disagree" if clash else "")
+        tail = f"; leaning to {ahead.label} ({', '.join(points)})" if lean and points else ""
+        return start + tail + (", one seed each" if singles else "")
+    only = " only" if [f.question for f in clear] == [findings[1].question] and not diverged else ""
+    verb = f"{'is' if answer == ONLINE else 'are'} better in epochs only" if only else \
+        f"{'trains' if answer == ONLINE else 'train'} better"
+    doubts = [f"{seeds(len(group.seeds))} of {group.label}" for group in pair.groups if len(group.seeds) == 1]
+    doubts = ["one seed each"] if len(doubts) == 2 else doubts
+    doubts += [f"{group.label} stands for {plan.BASELINES[group.mode].upper()}" for group in pair.groups
+               if group.identity.preset != plan.BASELINES[group.mode]]
+    return (f"{NAMES[answer]} {verb}: {', '.join(points)}" + (f", but {listed(against)}" if against else "")
+            + (f" (provisional: {', '.join(doubts)})" if doubts else ""))
+
+
+def _point(finding: Finding, ahead: Group) -> str:
+    """What one finding says for the group that is ahead, in a few words."""
+    if finding.difference is None:
+        if "level" in finding.numbers and finding.standing == Standing.BETTER:
+            return f"alone at {percent(finding.numbers['level'])} exact"
+        return ""
+    if "ratios" in finding.numbers:
+        return (f"{number(float(np.exp(-finding.difference.value)))} × the epochs to "
+                f"{percent(finding.numbers['level'])} exact")
+    mean = {label: float(np.mean(list(values.values()))) for label, values in finding.numbers.items()
+            if isinstance(values, dict)}
+    against = mean.pop(finding.against)
+    name = "exact accuracy" if finding.question.startswith("final") else finding.numbers["protocol"]
+    return f"{name} {number(mean[finding.subject])} against {number(against)}"
+
+
+def _costs(fast: Finding, ahead: Group, pair: Pair) -> list[str]:
+    """Axes on which the group that is ahead takes clearly more to the same accuracy."""
+    ratios = fast.numbers.get("ratios", {})
+    sign = 1 if ahead is pair.original else -1
+    mine = {axis: ratio**sign for axis, ratio in ratios.items()}
+    words = [f"{number(ratio)} × the {axis}" for axis, ratio in mine.items()
+             if ratio > 1 / (1 - THRESHOLDS.speed_margin)]
+    if words:
+        words[-1] += f" to {percent(fast.numbers['level'])} exact"
+    return words
+
+
+def _failures(ahead: Group, answer: str, validations: list[Validation]) -> list[str]:
+    """The criteria in which the leader's own validation fails; for the original dynamics those of halting."""
+    mine = next(v for v in validations if v.label == ahead.label and v.mode == ahead.mode)
+    failed = [f for f in mine.findings if f.standing == Standing.WORSE]
+    if answer == UNDECIDED or not failed:
+        return []
+    shorts = [f"{f.question}: {f.reason or f.evidence.split(';')[0]}" for f in failed]
+    return [f"{ahead.label} fails its own validation ({'; '.join(shorts)})"]
+
+
+def _one_sided(groups: list[Group], bases: dict[str, Group]) -> Verdict:
+    """Runs of one mode only: the question stays open, but not how they compare, and whether they halt."""
+    ((mode, base),) = bases.items()
+    nothing = Finding("final exact accuracy", base.label, "online learning", reason="there is no online run")
+    validations = (_validated(base, nothing),) if mode == ORIGINAL else ()
+    others = tuple(final_accuracy(aligned(group, base)) for group in groups if group is not base)
+    so_far = bool(base.unfinished)
+    return Verdict(UNDECIDED, f"Undecided{' so far' if so_far else ''}: only runs of the {mode} mode are here",
+                   "The question is about both modes.", "", so_far, (), validations, others,
+                   tuple(_caveats_of_all(groups)), plan.next_step(UNDECIDED, groups, bases))
+
+
+# ── Caveats ──
+
+
+def _caveats(pair: Pair, groups: list[Group]) -> list[str]:
+    """What a reader must know before believing a verdict."""
+    found = []
+    apart = _unexpected(*pair.whole)
+    if apart:
+        found.append(f"{pair.original.label} and {pair.online.label} differ also in {listed(apart[:6])}"
+                     + (f" and {len(apart) - 6} more." if len(apart) > 6 else "."))
+    singles = [group.label for group in pair.groups if len(group.seeds) == 1]
+    if singles:
+        found.append(f"One seed of {listed(singles)}: seeds are taken to differ by a standard deviation of "
+                     f"{THRESHOLDS.seed_sd} in accuracy and {percent(THRESHOLDS.seed_log_time_sd)} in time.")
+    if pair.at and "went on" in pair.at:
+        found.append(f"Final values are compared {pair.at}.")
+    return found + _caveats_of_all(groups)
+
+
+def _caveats_of_all(groups: list[Group]) -> list[str]:
+    found = []
+    unnamed = [group.label for group in groups if not group.identity.is_recorded]
+    if unnamed:
+        found.append(f"{listed(unnamed)}: started by a version, or a program, that records no preset; which run of the "
+                     "plan it is goes by its name, and the commands below leave out what else it was given.")
+    for group in groups:
+        if len(group.seeds) < len(group.runs):
+            found.append(f"{group.label}: some of its runs have the same seed, and count as one.")
+    if any(group.runs[0].setting("train.load_pretrained_decoder") for group in groups):
+        found.append("A pretrained decoder was loaded. The published one was trained with the evaluation tasks' "
+                     "demonstrations: a held-out score that starts from it is not clean.")
+    return found
+
+
+def _unexpected(a: Group, b: Group) -> list[str]:
+    """Settings known of both that differ though the comparison wants them equal, with both values."""
+    ours, theirs = learnt_from(a.runs[0]), learnt_from(b.runs[0])
+    return [f"{name} ({ours[name]} / {theirs[name]})" for name in sorted(ours.keys() & theirs.keys())
+            if ours[name] != theirs[name] and not name.startswith(EXPECTED)]
