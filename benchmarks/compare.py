@@ -17,7 +17,7 @@ import numpy as np
 from absl import app, flags
 from tqdm import tqdm
 
-from trm_jax.comparison.record.metrics import METRICS
+from trm_jax.metric_table import METRICS
 from trm_jax.run.writer import Writer
 
 _MEGABYTES = flags.DEFINE_integer("megabytes", 50, "Size of each run's event file.")

@@ -36,11 +36,11 @@ def test_the_terminal_answers_in_fifteen_lines_and_tells_everything_with_all(fou
     assert len(short.splitlines()) <= 15
     assert short.startswith("Online learning trains better: exact accuracy 0.9")
     for word in ("final exact accuracy", "epochs to the same exact accuracy", "held-out score", "difference -0.2",
-                 "./launch.sh --config=configs/l3.py", "report.html"):
+                 "./launch.sh --config=configs/l2.py", "report.html"):
         assert word in short
     compare.compare(folders, four / "report", everything=True)
     everything = capsys.readouterr().out
-    for word in ("token accuracy, all rows", "so far", "ACT steps are alive", "Note: ", "./launch.sh", "needs"):
+    for word in ("token accuracy, all rows", "so far", "ACT steps are alive", "./launch.sh", "needs"):
         assert word in everything
 
 
@@ -84,21 +84,18 @@ def test_input_that_cannot_be_compared(tmp_path):
     (tmp_path / "empty").mkdir()
     foreign = write(tmp_path / "foreign", {"Loss/train": between(1.0, 1.0)})
     found = run(tmp_path, "o1")
-    (tmp_path / "file").touch()
     for folders, names, axis, message in [
         ([], [], None, "name at least one"),
         ([tmp_path / "nowhere"], [], None, "no such folder"),
         ([tmp_path / "empty"], [], None, "no event files"),
-        ([tmp_path], [], None, "holds 2 runs"),
+        ([tmp_path], [], None, "holds 3 runs"),
         ([foreign], [], None, "no known scalar tag"),
         ([found, found], [], None, "named twice"),
         ([found], ["other=O1"], None, "PATH=LABEL"),
         ([write(tmp_path / "bare", {"train/loss": between(1, 1)})], [], "epochs", "not known of any"),
-        ([found], [], None, "cannot be written to"),
     ]:
-        out = tmp_path / "file" if "written" in message else tmp_path / "report"
         with pytest.raises(RunError, match=message) as raised:
-            compare.compare([str(folder) for folder in folders], out, names, axis)
+            compare.compare([str(folder) for folder in folders], tmp_path / "report", names, axis)
         assert "\n" not in str(raised.value)
 
 

@@ -99,11 +99,16 @@ def test_a_library_has_one_owner(library):
     assert users - {"comparison"} <= OWNERS[library]
 
 
-def test_the_folders_of_the_comparison_point_one_way():
-    order = ("record", "judgement", "presentation")
-    for path in (PACKAGE / "comparison").glob("*/*.py"):
-        used = {name.split(".")[2] for name in imports(path) if name.startswith("trm_jax.comparison.")} & set(order)
-        assert used <= set(order[: order.index(path.parent.name) + 1]), path
+def test_the_comparison_is_a_pipeline():
+    order = ("thresholds", "wording", "events", "config", "evaluations", "runs", "statistics", "groups", "criteria",
+             "held_out", "plan", "verdict", "tables", "curves", "report")
+    for path in (PACKAGE / "comparison").rglob("*.py"):
+        here = path.stem if path.stem in order else "report"
+        used = {name.split(".")[2] for name in imports(path) if name.startswith("trm_jax.comparison.")}
+        if path.parent.name == "comparison" and path.stem == "__init__":
+            assert not used
+        else:
+            assert used - {here} <= set(order[: order.index(here)]), path
 
 
 def test_models_know_no_mesh_and_arc_knows_no_jax():

@@ -9,7 +9,7 @@ import pytest
 
 from tools import convert_torch_ckpt, suite
 from trm_jax import compare, evaluate, solve
-from trm_jax.comparison.record.events import RunError
+from trm_jax.comparison.events import RunError
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation.trained import load_trained
 from trm_jax.paths import user_path

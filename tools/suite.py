@@ -66,7 +66,11 @@ def planned(options: argparse.Namespace, names: Sequence[str], overrides: Sequen
 
 def start(runs: Sequence[PlannedRun], options: argparse.Namespace) -> None:
     """Trains the runs to their ends. Raises SuiteError: see `run_all`."""
-    run_all([[sys.executable, "-m", "trm_jax.train", *plan.arguments(run)] for run in runs], options.gpus)
+    run_all(map(train_command, runs), options.gpus)
+
+
+def train_command(run: PlannedRun) -> list[str]:
+    return [sys.executable, "-m", "trm_jax.train", *plan.arguments(run)]
 
 
 # ── The plan ──
@@ -119,7 +123,7 @@ def compared(folders: Sequence[str], out: Path, follow_lean: bool = False) -> Ve
     """Compares run folders, prints the answer and where to look at the curves."""
     try:
         verdict = compare.compare(folders, out, follow_lean=follow_lean)
-    except RunError as error:
+    except (RunError, OSError) as error:
         raise SuiteError(str(error)) from None
     print(f"Curves: ./launch.sh python -m tensorboard.main --logdir={Path(folders[0]).parent}")
     return verdict

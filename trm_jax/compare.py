@@ -53,8 +53,8 @@ def compare(folders: Sequence[str], out: Path, names: Sequence[str] = (), axis: 
         follow_lean: the next step goes where the numbers lean, if they decide nothing.
 
     Raises:
-        RunError: no folders, a folder that is no run, a label that cannot be given, an axis that no run has, or a
-            report that cannot be written.
+        RunError: no folders, a folder that is no run, a label that cannot be given, or an axis that no run has.
+        OSError: the report cannot be written.
     """
     # ── Runs ──
     groups = group_runs(load_runs(folders, names))
@@ -66,14 +66,11 @@ def compare(folders: Sequence[str], out: Path, names: Sequence[str] = (), axis: 
 
     # ── Report ──
     charts = curves.charts(groups, axis)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        tables.write_summary(out / "summary.json", groups, verdict)
-        (out / "report.html").write_text(page.build(groups, verdict, charts), encoding="utf-8")
-        if charts:
-            curves.save_png(out / "overview.png", verdict.headline, charts[:9], groups)
-    except OSError as error:
-        raise RunError(f"--out={out} cannot be written to ({error.strerror})") from None
+    out.mkdir(parents=True, exist_ok=True)
+    tables.write_summary(out / "summary.json", groups, verdict)
+    (out / "report.html").write_text(page.build(groups, verdict, charts), encoding="utf-8")
+    if charts:
+        curves.save_png(out / "overview.png", verdict.headline, charts[:9], groups)
     print(long_answer(groups, verdict) if everything else short_answer(groups, verdict, out / "report.html"))
     return verdict
 
@@ -123,8 +120,8 @@ def short_answer(groups: Sequence[Group], verdict: Verdict, report: Path) -> str
     runs = verdict.next_step.runs
     more = f"  (and {len(runs) - 1} more: --all, or ./launch.sh suite plan)" if len(runs) > 1 else ""
     step = [f"Next: {verdict.next_step.what}", *(f"  {command_line(run)}{more}" for run in runs[:1])]
-    caveats = f" {len(verdict.caveats)} caveats," if verdict.caveats else ""
-    end = [f"Report: {report} ({caveats.lstrip()} all numbers: --all)"]
+    caveats = f"{len(verdict.caveats)} caveats and " if verdict.caveats else ""
+    end = [f"Report: {report} ({caveats}all numbers: --all)"]
     table = tables.as_text([[*row[:4], *row[5:]] for row in tables.key_table(groups)]).splitlines()
     room = SHOWN_LINES - len(answer) - len(step) - len(end)
     criteria = criteria[:room]

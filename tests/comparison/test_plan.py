@@ -163,7 +163,8 @@ GIVEN = {"optim.lr": 3e-4, "optim.ema": False, "train.load_pretrained_decoder": 
 @pytest.mark.parametrize("better", [ORIGINAL, ONLINE])
 def test_what_a_run_was_given_goes_on_through_the_whole_plan(tmp_path, better):
     finals = {"o1": 0.95, "l1": 0.5} if better == ORIGINAL else {"o1": 0.5, "l1": 0.95}
-    found = [run(tmp_path, name, seed, "tiny", GIVEN, final=final) for name, final in finals.items() for seed in range(2)]
+    found = [run(tmp_path, name, seed, "tiny", GIVEN, final=final)
+             for name, final in finals.items() for seed in range(2)]
     given = {name.replace(".", "__"): value for name, value in GIVEN.items()}
     for _ in range(2):
         step = verdict_of(*found).next_step

@@ -93,8 +93,8 @@ def next_step(answer: str, groups: list[Group], bases: Mapping[str, Group],
     seeds = base.seeds[:THRESHOLDS.plan_seeds]
     branch = _missing(BRANCHES[answer], ours, base, _carried(base), seeds)
     if branch:
-        why = "Nothing tells them apart; the numbers lean to" if leaning else "Better is"
-        return NextStep(f"{why} {base.label}: find out {BRANCH_MEANINGS[answer]} with {_upper(branch)}.", branch)
+        why = f"Nothing tells them apart, the numbers lean to {base.label}" if leaning else f"{base.label} is better"
+        return NextStep(f"{why}: find out {BRANCH_MEANINGS[answer]} with {_upper(branch)}.", branch)
     best = best_of(ours, base)
     encoders = _missing(E_SERIES, ours, best, _carried(best) | _of_winner(best), seeds)
     if encoders:
@@ -118,10 +118,10 @@ def _more_seeds(answer: str, bases: Mapping[str, Group]) -> NextStep:
     there = sorted({seed for base in bases.values() for seed in base.seeds})
     lacking = any(set(there) - set(base.seeds) for base in bases.values())
     count = max(THRESHOLDS.plan_seeds, len(there) + (not lacking))
-    wanted = [*there, *(seed for seed in range(count + max(there) + 1) if seed not in there)][:count]
+    wanted = [*there, *(seed for seed in range(count) if seed not in there)][:count]
     runs = [run for mode, base in bases.items()
             for run in _others(base.identity.preset or BASELINES[mode], base, base.identity.overrides,
-                               [seed for seed in wanted if seed not in base.seeds])]
+                               [seed for seed in sorted(wanted) if seed not in base.seeds])]
     why = {"tie": "The plan has no branch for a tie: settle it with more seeds",
            "undecided": "Add seeds of both and compare again"}.get(answer, "One seed names no branch: add seeds")
     return NextStep(f"{why} ({', '.join(f'{base.label} has {len(base.seeds)}' for base in bases.values())}).",
