@@ -4,6 +4,7 @@
 #   ./launch.sh --config=configs/o1.py:tiny [ARGS…]   train (arguments of `python -m trm_jax.train`)
 #   ./launch.sh test [ARGS…]                          run the tests (arguments of pytest)
 #   ./launch.sh suite …                               run several presets and compare them (./launch.sh suite --help)
+#   ./launch.sh --processes=N …                       any of these but test as N processes here that make one run
 #   ./launch.sh python ARGS…                          any other command of the project, e.g. -m trm_jax.evaluate …
 #
 # Everything runs in this folder: a relative path among the arguments starts here, wherever launch.sh is called from.
@@ -33,8 +34,16 @@ accelerator() {
     [ -z "$cuda" ] || { [ "$cuda" -ge 13 ] && echo cuda13 || echo cuda12; }
 }
 
-# Installs the package with the extras given, unless that has been done with these very files.
+# Installs the package with the extras given, unless that has been done with these very files. Of several first starts
+# at once one installs, and the others wait.
 setup() {
+    exec 9>.setup.lock
+    ! command -v flock >/dev/null || flock 9
+    install_once "$@"
+    exec 9>&-
+}
+
+install_once() {
     local extras="$1" stamp=.venv/.installed wanted python
     wanted="$extras $(cat pyproject.toml constraints.txt | cksum)"
     [ -x .venv/bin/python ] && grep -qxF "$wanted" "$stamp" 2>/dev/null && return
@@ -51,7 +60,8 @@ setup() {
 
 join() { local IFS=,; echo "$*"; }
 
-mode=train
+mode=train; processes=()
+case "${1:-}" in --processes=*) processes=(tools/processes.py "${1#*=}" .venv/bin/python); shift ;; esac
 case "${1:-}" in
     test | suite | python) mode=$1; shift ;;
     "" | -h | --help) sed -n '2,/^set/{s/^# \{0,1\}//p}' "$0"; exit ;;
@@ -59,8 +69,8 @@ esac
 
 gpu=$(accelerator)
 case $mode in
-    train) setup "$gpu"; exec .venv/bin/python -m trm_jax.train "$@" ;;  # several processes will be started here
-    python) setup "$gpu"; exec .venv/bin/python "$@" ;;
-    suite) setup "$gpu"; exec .venv/bin/python tools/suite.py "$@" ;;
-    test) setup "$(join ${gpu:+"$gpu"} dev)"; exec .venv/bin/python -m pytest "$@" ;;
+    train) setup "$gpu"; exec .venv/bin/python ${processes[@]+"${processes[@]}"} -m trm_jax.train "$@" ;;
+    python) setup "$gpu"; exec .venv/bin/python ${processes[@]+"${processes[@]}"} "$@" ;;
+    suite) setup "$gpu"; TRM_PROCESSES=${processes[1]:-} exec .venv/bin/python tools/suite.py "$@" ;;
+    test) [ -z "${processes[*]:-}" ] || die "the tests run as one process"; setup "$(join ${gpu:+"$gpu"} dev)"; exec .venv/bin/python -m pytest "$@" ;;
 esac

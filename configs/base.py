@@ -87,6 +87,7 @@ def get_config() -> ConfigDict:
     config.train.eval_interval = 5_000  # epochs between evaluations
     config.train.max_steps = 0  # stop after so many batches, with a checkpoint but no evaluation; 0: no limit
     config.train.log_every_steps = 10  # batches that each logged value is the mean of
+    config.train.stall_minutes = 30.0  # without a finished step, after which all threads' stacks are logged; 0: never
     config.train.seed = 0  # of parameters, data order, augmentation and exploration
     config.train.load_pretrained_decoder = ""  # folder written by tools/convert_torch_ckpt.py
 
@@ -98,7 +99,9 @@ def get_config() -> ConfigDict:
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 0  # batches between checkpoints besides those at evaluations; 0 means none
-    config.checkpoint.keep = 1  # latest checkpoints kept; the best by held-out score is kept besides
+    config.checkpoint.every_minutes = 10.0  # of wall time between checkpoints at most; 0 means no limit
+    config.checkpoint.keep = 2  # latest checkpoints kept; the best by held-out score is kept besides
+    config.checkpoint.give_up_minutes = 30.0  # for so long saves may fail, e.g. on a full disk, before the run ends
 
     return config
 

@@ -192,14 +192,14 @@ def test_what_may_change_is_told_and_the_run_goes_on(begun, source, tmp_path, ca
     workdir = shutil.copytree(begun, tmp_path / "run")
     config = preset("o1", source, max_steps=2, epochs=16, load_pretrained_decoder="elsewhere")
     config.arch.forward_dtype = "bfloat16"
-    config.checkpoint.keep = 2
+    config.checkpoint.keep = 3
     config.eval.pass_ks = (1, 3)
     capsys.readouterr()
     assert int(train(config, workdir).step) == 2
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "config changed" in line]
     assert set(line.removeprefix("config changed since the last start: ").split("; ")) == {
         "train.max_steps: 1 there, 2 here", "train.epochs: 8 there, 16 here",
-        "train.load_pretrained_decoder: '' there, 'elsewhere' here", "checkpoint.keep: 1 there, 2 here",
+        "train.load_pretrained_decoder: '' there, 'elsewhere' here", "checkpoint.keep: 2 there, 3 here",
         "arch.forward_dtype: 'auto' there, 'bfloat16' here", "eval.pass_ks: [1, 2] there, [1, 3] here"}
     saved = json.loads((workdir / "config.json").read_text())
     assert saved["train"]["epochs"] == 16
@@ -237,6 +237,21 @@ def test_evaluation_too_names_a_section_that_the_config_lacks(begun, tmp_path):
         settings.load(tmp_path, ["eval.augmentations=2"])
     with pytest.raises(ConfigError, match="missing section: eval"):
         settings.load(tmp_path)
+
+
+def test_other_tasks_are_refused_as_another_config_is(begun, source, tmp_path):
+    workdir, tasks = shutil.copytree(begun, tmp_path / "run"), shutil.copytree(source, tmp_path / "tasks")
+    record = json.loads((workdir / "run.json").read_text())
+    assert record["tasks"]["train"] == 4 and record["source"] == f"json:{source}" and "jax" in record["versions"]
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["source"] = f"json:{tasks}"
+    (workdir / "config.json").write_text(json.dumps(config))
+    file = next((tasks / "training").iterdir())
+    task = json.loads(file.read_text())
+    task["train"][0]["input"][0][0] = 9 - task["train"][0]["input"][0][0]
+    file.write_text(json.dumps(task))
+    message = refused(preset("o1", tasks, max_steps=2), workdir)
+    assert message.startswith(f"{workdir} holds a run on other train tasks (4 with digest ")
 
 
 def test_a_checkpoint_without_its_config_is_refused(begun, source, tmp_path):

@@ -23,16 +23,21 @@ LAYERS = (
     {"data.split"},
     {"data.sampling"},
     {"data.pipeline"},
-    {"run.files", "run.bar", "run.fields", "run.interrupt", "run.writer", "run.mesh", "run.checkpoint"},
+    {"run.reasons"},
+    {"run.files", "run.bar", "run.fields", "run.interrupt", "run.lock", "run.stalls", "run.mesh"},
+    {"run.events", "run.saved"},
+    {"run.checkpoint", "run.profile", "run.writer"},
     {"run.settings", "run.pretrained", "run.programs"},
-    {"run.progress", "run.machine", "run.record"},
+    {"run.record"},
+    {"run.progress", "run.machine"},
     {"evaluation"},
     {"train", "evaluate", "solve", "compare", "__main__"},
 )
 # The comparison reads run folders and needs nothing else of the package, but for the path that one is given as.
 APART = {("compare", "comparison"), ("compare", "paths")}
 SCRIPTS = {"train", "evaluate", "solve", "compare", "__main__"}
-OWNERS = {"orbax": {"run.checkpoint"}, "grain": {"data.pipeline"}, "tensorboardX": {"run.writer"}, "torch": set()}
+OWNERS = {"orbax": {"run.checkpoint"}, "grain": {"data.pipeline"}, "tensorboardX": {"run.events", "run.writer"},
+          "torch": set()}
 KNOWN = set().union(*LAYERS) | {"comparison"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

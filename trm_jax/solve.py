@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 
@@ -29,7 +30,7 @@ from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained, load_trained
 from trm_jax.paths import user_path
-from trm_jax.run.mesh import data_mesh, start_processes
+from trm_jax.run.mesh import PROCESS_FLAGS, data_mesh, start_processes, together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +136,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                                      description="Answer one ARC task with a trained model.")
     parser.add_argument("task", help="a task file, or an id of ARC-AGI-1 or -2")
     parser.add_argument("--workdir", required=True, type=user_path, help="folder of the run")
+    for name, (kind, text) in PROCESS_FLAGS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
     parser.add_argument("--step", default="latest", help="checkpoint: a step, latest, or best by held-out score")
     parser.add_argument("--augmentations", type=int, metavar="N", help="variants that vote; the run's own number "
                         "where none is given")
@@ -154,12 +157,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parse(argv)
     try:
         task = sources.read_task(flags.task)
-        start_processes()
+        start_processes(**{name: getattr(flags, name) for name in PROCESS_FLAGS})
         trained = load_trained(flags.workdir, data_mesh(), flags.step)
         print(*trained.chosen, sep="\n", file=sys.stderr)
-        solution = solve(task, trained, flags.augmentations)
+        with together():
+            solution = solve(task, trained, flags.augmentations)
     except (ConfigError, TaskError, NonFiniteError) as error:
         sys.exit(f"error: {error}")
+    if jax.process_index():
+        return
     print(f"task {task.id}, answered by {trained.workdir} at step {trained.step}\n")
     print(as_text(solution, shutil.get_terminal_size((120, 40)).columns, shows_colours()))
     for note in trained.notes:

@@ -6,9 +6,10 @@ Any field of the config can be set on the command line, e.g. --config.optim.lr=3
 
 import functools
 import json
+import math
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import jax
@@ -26,7 +27,7 @@ from trm_jax.data.pipeline import train_batches
 from trm_jax.data.split import load_tasks
 from trm_jax.dynamics.act import batch_shapes
 from trm_jax.dynamics.metrics import NonFiniteError
-from trm_jax.dynamics.optim import Optimiser
+from trm_jax.dynamics.optim import Optimiser, learning_rate
 from trm_jax.dynamics.state import TrainState, initial_state, parameter_counts
 from trm_jax.dynamics.steps import STEPS, Recipe
 from trm_jax.errors import ConfigError
@@ -38,47 +39,69 @@ from trm_jax.evaluation.trained import PRETRAINED_FILE
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.paths import user_path
 from trm_jax.run import settings as settings_lib
-from trm_jax.run.checkpoint import Checkpoints, abstract, saved_steps
+from trm_jax.run.bar import Bar
+from trm_jax.run.checkpoint import Checkpoints, SaveError, abstract
 from trm_jax.run.files import make_folder, write
 from trm_jax.run.interrupt import Interrupted, stop_request
+from trm_jax.run.lock import locked
 from trm_jax.run.machine import resolve
 from trm_jax.run.mesh import (
+    PROCESS_FLAGS,
+    Agreement,
     by_rows,
     check_divides,
     data_mesh,
+    on_first,
     per_shard,
     replicated,
     start_processes,
     state_shardings,
     to_global,
+    together,
 )
 from trm_jax.run.pretrained import held_out_note, read_manifest, restore_decoder
+from trm_jax.run.profile import Profile
 from trm_jax.run.programs import compiled, compiled_measure
 from trm_jax.run.progress import Progress
-from trm_jax.run.record import RECORD_FILE, Origin, record
+from trm_jax.run.record import RECORD_FILE, Origin, check_tasks, record
+from trm_jax.run.saved import saved_steps
 from trm_jax.run.settings import CONFIG_FILE, Settings
+from trm_jax.run.stalls import Stalls
 from trm_jax.run.writer import Writer
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Preset, e.g. configs/o1.py or configs/o1.py:tiny.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME-OF-PRESET where none is given.")
+_PROFILE = flags.DEFINE_string("profile", None, "START:STOP, steps to trace for TensorBoard's profiler.")
+_PROCESSES: list[flags.FlagHolder] = [(flags.DEFINE_integer if kind is int else flags.DEFINE_string)(name, None, text)
+                                      for name, (kind, text) in PROCESS_FLAGS.items()]
 
 
-def train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin | None = None) -> TrainState:
+def train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin | None = None,
+          profile: str | None = None) -> TrainState:
     """Trains `config` in `workdir` to the end and returns the final state.
 
     Args:
         origin: what the config was made from, for run.json.
+        profile: "START:STOP", steps to trace.
 
     Raises:
         ConfigError, TaskError: the input cannot be run; nothing has been written then.
         NonFiniteError: the loss or another metric stopped being finite.
-        Interrupted: Ctrl-C or SIGTERM asked it to stop; everything has been saved then.
+        SaveError: checkpoints could not be written for too long.
+        Interrupted: a signal asked it to stop; everything has been saved then.
     """
+    with ExitStack() as held:  # the folder, as soon as there is one
+        return _train(config, workdir, origin or Origin(), Profile(profile, workdir), held)
+
+
+def _train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin, profile: Profile,
+           held: ExitStack) -> TrainState:
     # Start-up
     plain = json.loads(config.to_json())
     settings = settings_lib.from_dict(plain)
     resuming = bool(saved_steps(workdir))
     plain, changed = settings_lib.continued(workdir, plain) if resuming else (plain, [])
+    before = settings_lib.read(workdir)["train"]["epochs"] if resuming else 0
     mesh = data_mesh()
     rows = settings.data.global_batch_size
     check_divides("data.global_batch_size", rows, mesh)
@@ -87,6 +110,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin | Non
 
     # Data
     tasks = load_tasks(settings.data)
+    if resuming:
+        check_tasks(workdir, tasks)
     total_steps = settings.steps(settings.train.epochs, len(tasks.train))
     last_step = min(total_steps, settings.train.max_steps or total_steps)
     eval_steps = settings.steps(settings.train.eval_interval, len(tasks.train))
@@ -116,22 +141,26 @@ def train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin | Non
     evaluator = Evaluator(settings, mesh, predict, tasks.evaluation, tasks.all_evaluation, table)
     diagnosis = functools.partial(diagnose, settings, mesh, compiled_measure(mesh, graph), tasks.evaluation)
 
-    # Initialise or restore: (1) this run's latest checkpoint, (2) a pretrained decoder, (3) fresh.
+    # Initialise or restore: (1) this run's latest whole checkpoint, (2) a pretrained decoder, (3) fresh.
     # A fresh run gets its folder only now that nothing can be wrong with its input.
-    if not resuming:
-        state, log = fresh_state(make_state, shardings, settings)
+    start = None if resuming else fresh_state(make_state, shardings, settings)
     make_folder("--workdir", workdir)
-    checkpoints = Checkpoints(workdir, settings.checkpoint.keep)
-    if resuming:
-        state, position = checkpoints.restore(abstract(shapes, shardings))
+    on_first(lambda: held.enter_context(locked("--workdir", workdir)))
+    checkpoints = Checkpoints(workdir, say=say, **{name: getattr(settings.checkpoint, name) for name in (
+        "keep", "every_minutes", "give_up_minutes")})
+    if resuming and (restored := checkpoints.restore(abstract(shapes, shardings))):
+        state, position = restored
         batches.set_state(position)
-        log = [f"continues {workdir} at step {int(state.step)}", *changed]
+        log = [f"continues {workdir} at step {int(state.step)}", *changed,
+               *jump(settings, settings.steps(before, len(tasks.train)), total_steps, int(state.step))]
+    else:
+        state, log = start or fresh_state(make_state, shardings, settings)
 
     # Writer
-    writer = Writer(workdir, int(state.step))
+    writer = Writer(workdir, int(state.step), say)
     if main:
         write(workdir / CONFIG_FILE, settings_lib.as_text(plain))
-        write(workdir / RECORD_FILE, json.dumps(record(origin or Origin(), plain, settings, tasks, mesh), indent=2))
+        write(workdir / RECORD_FILE, json.dumps(record(origin, plain, settings, tasks, mesh), indent=2))
         if settings.train.load_pretrained_decoder and not resuming:
             note = held_out_note(read_manifest(user_path(settings.train.load_pretrained_decoder)))
             write(workdir / PRETRAINED_FILE, json.dumps({"held_out_note": note}))
@@ -143,8 +172,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin | Non
     writer.start(plain)
     writer.text("parameters", counts)
     writer.text("log", "\n".join(log))
-    if main:
-        print("\n".join(log), flush=True)
+    say("\n".join(log))
 
     # Compile
     recipe = Recipe(graph, settings.mode, settings.loss, optimiser, per_shard(mesh))
@@ -154,33 +182,56 @@ def train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin | Non
     # Loop
     done = int(state.step)
     progress = Progress(settings, len(tasks.train), writer, done, last_step, show=main)
-    scores: dict[str, float] | None = None
-    stopping = False
-    with (stop_request(listens=jax.process_count() == 1) as stop, closing(writer), closing(checkpoints),
-          closing(progress)):
+    agree = Agreement(mesh)
+    signal_number = 0
+
+    with (stop_request() as stop, closing(Stalls(settings.train.stall_minutes)) as stalls, closing(writer),
+          closing(checkpoints), closing(progress), closing(profile)):
+        def asked_to_stop() -> bool:
+            nonlocal signal_number
+            stalls.restart()
+            signal_number, = agree(stop.signal)
+            return signal_number > 0
+
         try:
-            while done < last_step and not stopping:
+            while True:
+                # A state is saved before it is scored: an evaluation that is broken off costs no training.
+                unscored = done > 0 and (done % eval_steps == 0 or done == total_steps) and not checkpoints.scored(done)
+                if unscored and not signal_number:
+                    scores = evaluate(evaluator, diagnosis, state, writer, asked_to_stop)
+                    if scores is not None:
+                        checkpoints.add_scores(done, scores)
+                        unscored = False
+                    progress.restart_clock()
+                if signal_number or done == last_step:
+                    break
                 batch = progress.wait_for(batches)
                 state, metrics = step(state, to_global(mesh, batch))
                 done += 1
                 progress.add(metrics)
-                evaluating = done % eval_steps == 0 or done == total_steps
-                saving = settings.checkpoint.every_steps and done % settings.checkpoint.every_steps == 0
-                stopping = stop.signal is not None
-                if evaluating or saving or stopping or done == last_step:
+                profile.finished(done, metrics)
+                stalls.restart()
+                checkpoints.watch()
+                signal_number, due = agree(stop.signal, checkpoints.due)
+                every = settings.checkpoint.every_steps
+                if due or signal_number or done % eval_steps == 0 or done == last_step or (every and done % every == 0):
                     progress.flush()
-                    scores = evaluate(evaluator, diagnosis, state, writer) if evaluating else None
-                    checkpoints.save(state, batches.get_state(), scores)
+                    checkpoints.save(state, batches.get_state())
                     progress.restart_clock()
             progress.flush()
             if done == last_step:
+                checkpoints.finish(state, batches.get_state())
+            if done == last_step and not unscored:
                 writer.finish()
         except NonFiniteError as error:
+            checkpoints.watch(wait=True)
             last_good = "none" if checkpoints.latest is None else checkpoints.path(checkpoints.latest)
             raise NonFiniteError(f"{error}; last good checkpoint: {last_good}") from None
-    if stop.signal is not None and done < last_step:
-        raise Interrupted(stop.signal, f"stopped after step {done} of {last_step}, with a checkpoint; the same "
-                                       "command continues")
+    if done < last_step or unscored:
+        latest = checkpoints.latest
+        kept = "with a checkpoint" if latest == done else f"which could not be saved: the latest checkpoint is {latest}"
+        raise Interrupted(signal_number, f"stopped after step {done} of {last_step}, {kept}; the same command "
+                                         "continues")
     return state
 
 
@@ -196,23 +247,41 @@ def fresh_state(make_state: Callable[[], TrainState], shardings: TrainState,
     return state.replace(params=params, buffers=buffers, ema=ema), log
 
 
-def evaluate(evaluator: Evaluator, diagnosis: Callable[..., dict[str, float]], state: TrainState,
-             writer: Writer) -> dict[str, float]:
-    """Scores the state's evaluation parameters, logs and prints the result."""
+def jump(settings: Settings, before: int, total_steps: int, step: int) -> list[str]:
+    """Says so where another number of steps than `before` moves the schedule under a run that continues at `step`."""
+    there, here = (float(learning_rate(settings.optim, steps)(step)) for steps in (before, total_steps))
+    if math.isclose(there, here, rel_tol=1e-3):
+        return []
+    return [f"another number of epochs moves the schedule: the learning rate goes from {there:.3g} to {here:.3g} at "
+            f"step {step}; with optim.lr_min_ratio=1 it would not"]
+
+
+def evaluate(evaluator: Evaluator, diagnosis: Callable[..., dict[str, float]], state: TrainState, writer: Writer,
+             asked_to_stop: Callable[[], bool]) -> dict[str, float] | None:
+    """Scores the state's evaluation parameters, logs and prints the result; None where it was asked to stop."""
     tally, step, main = Tally(), int(state.step), jax.process_index() == 0
-    with tqdm(total=len(evaluator.plan), desc="evaluate", unit="row", leave=False, disable=not main) as bar:
+    with Bar(len(evaluator.plan), "evaluate", "row", show=main, keep=False) as bar:
         for answers in evaluator.run(state.eval_params, state.buffers):
             tally.add(answers)
             bar.update(len(answers))
+            if asked_to_stop():
+                return None
     tags, score = evaluator.tags(tally), evaluator.score(tally)
     collapse = diagnosis(state.eval_params, state.buffers, step)
     writer.scalars(step, tags | {f"eval/{name}": value for name, value in collapse.items()})
     for tag, picture in watched(evaluator.plan.tasks, tally.votes).items():
         writer.image(tag, picture, step)
-    if main:
-        tqdm.write(f"step {step}: " + ", ".join(f"{tag} {value:.3f}" for tag, value in tags.items()) +
-                   f"; solved {score.solved[ATTEMPTS]} / evaluated {score.evaluated} / total {score.total} tasks")
+    say(f"step {step}: " + ", ".join(f"{tag} {value:.3f}" for tag, value in tags.items()) +
+        f"; solved {score.solved[ATTEMPTS]} / evaluated {score.evaluated} / total {score.total} tasks")
     return tags
+
+
+def say(lines: str) -> None:
+    """Prints to the log, on the first process, beside whatever bar is shown."""
+    if jax.process_index() == 0:
+        with suppress(OSError):  # the log may lie on a disk that is full
+            tqdm.write(lines)
+            sys.stdout.flush()
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -245,14 +314,15 @@ def main(_: list[str]) -> None:
     workdir = user_path(_WORKDIR.value or f"runs/{origin.preset}{'-' + size if size else ''}")
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file it writes
     try:
-        start_processes()
-        train(_CONFIG.value, workdir, origin)
-    except (ConfigError, TaskError, NonFiniteError) as error:
+        start_processes(*(flag.value for flag in _PROCESSES))
+        with together():
+            train(_CONFIG.value, workdir, origin, _PROFILE.value)
+    except (ConfigError, TaskError, NonFiniteError, SaveError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
-    print(f"done: {workdir}; look at it with: tensorboard --logdir={workdir.parent}")
+    say(f"done: {workdir}; look at it with: tensorboard --logdir={workdir.parent}")
 
 
 if __name__ == "__main__":

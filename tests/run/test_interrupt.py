@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the run is saved after the running step, and the same command continues it bit for bit."""
+"""Signals: the run is saved after the running step, and the same command continues it bit for bit."""
 
 import os
 import signal
@@ -11,23 +11,25 @@ import numpy as np
 import pytest
 
 from tests.preset_runs import preset
-from trm_jax.run.checkpoint import saved_steps
-from trm_jax.run.interrupt import Interrupted, stop_request
+from trm_jax.evaluation.evaluator import Evaluator
+from trm_jax.run import saved
+from trm_jax.run.interrupt import SIGNALS, Interrupted
 from trm_jax.run.progress import Progress
+from trm_jax.run.saved import saved_steps
 from trm_jax.train import train
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_saves_and_the_run_continues_bit_for_bit(number, source, tmp_path, one_device, monkeypatch):
     whole = train(preset("o1", source, max_steps=3), tmp_path / "whole")
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(each) for each in SIGNALS]
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "wait_for", lambda _, batches: (os.kill(os.getpid(), number), next(batches))[1])
         with pytest.raises(Interrupted, match="stopped after step 1 of 3, with a checkpoint") as stop:
             train(preset("o1", source, max_steps=3), tmp_path / "parts")
     assert stop.value.exit_code == 128 + number
     assert saved_steps(tmp_path / "parts") == [1]
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(each) for each in SIGNALS] == handlers
     resumed = train(preset("o1", source, max_steps=3), tmp_path / "parts")
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
@@ -62,19 +64,63 @@ def test_before_the_loop_the_first_signal_ends_it_at_once():
     assert result.stderr.strip() == b"interrupted; the same command goes on from what has been saved"
 
 
-def test_the_second_signal_ends_the_process_at_once():
-    program = ("import os, signal, time\n"
-               "from trm_jax.run.interrupt import stop_request\n"
-               "with stop_request(listens=True) as stop:\n"
-               "    os.kill(os.getpid(), signal.SIGINT)\n"
-               "    assert stop.signal == signal.SIGINT\n"
-               "    os.kill(os.getpid(), signal.SIGINT)\n"
-               "    time.sleep(60)\n")
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30, check=False)
-    assert result.returncode == -signal.SIGINT and not result.stderr
+def test_a_signal_breaks_off_an_evaluation_whose_state_is_saved_and_which_comes_first_then(
+        source, tmp_path, one_device, monkeypatch, capsys):
+    workdir, config = tmp_path / "run", preset("o1", source, epochs=4)  # two steps, scored once at their end
+    answers = Evaluator.run
+
+    def interrupted(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield from answers(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "run", interrupted)
+        with pytest.raises(Interrupted, match="stopped after step 2 of 2, with a checkpoint"):
+            train(config, workdir)
+    assert saved_steps(workdir) == [2] and not saved.scores(workdir)
+    assert "eval/" not in capsys.readouterr().out
+    assert int(train(config, workdir).step) == 2
+    assert "step 2: eval/" in capsys.readouterr().out and "eval/pass@2" in saved.scores(workdir)[2]
+    train(config, workdir)
+    assert "eval/" not in capsys.readouterr().out  # it is scored once
 
 
-def test_one_of_several_processes_leaves_the_signals_alone():
-    before = signal.getsignal(signal.SIGINT)
-    with stop_request(listens=False):
-        assert signal.getsignal(signal.SIGINT) is before
+def ended_by(program, *args):
+    program = f"import os, signal, time\nfrom trm_jax.run.interrupt import stop_request\n{program}"
+    result = subprocess.run([*args, sys.executable, "-c", program], capture_output=True, timeout=50, check=False)
+    return result.returncode, result.stdout.decode(), result.stderr.decode()
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_the_second_signal_ends_the_process_at_once(number):
+    code, out, err = ended_by("with stop_request() as stop:\n"
+                              f"    os.kill(os.getpid(), {number})\n"
+                              "    print(stop.signal, flush=True)\n"
+                              f"    os.kill(os.getpid(), {signal.SIGTERM if number == signal.SIGHUP else number})\n"
+                              "    time.sleep(60)\n")
+    assert code == -(signal.SIGTERM if number == signal.SIGHUP else number)
+    assert out == f"{number:d}\n" and not err
+
+
+def test_a_terminal_that_is_gone_is_one_signal_however_many_tell_of_it():
+    assert ended_by("with stop_request() as stop:\n"
+                    "    [os.kill(os.getpid(), signal.SIGHUP) for _ in range(3)]\n"
+                    "    print(stop.signal)\n") == (0, "1\n", "")
+
+
+def test_the_second_signal_ends_a_process_that_waits_inside_a_library():
+    code, _, err = ended_by("import hashlib, threading\n"
+                            "def twice():\n"
+                            "    for _ in range(2):\n"
+                            "        time.sleep(0.5)\n"
+                            "        os.kill(os.getpid(), signal.SIGINT)\n"
+                            "with stop_request():\n"
+                            "    threading.Thread(target=twice).start()\n"
+                            "    hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)\n")
+    assert code == 128 + signal.SIGINT and not err
+
+
+def test_what_was_ignored_at_the_start_stays_so():
+    assert ended_by("with stop_request() as stop:\n"
+                    "    os.kill(os.getpid(), signal.SIGHUP)\n"
+                    "    print(stop.signal)\n", "nohup") == (0, "0\n", "")

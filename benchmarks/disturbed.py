@@ -1,0 +1,150 @@
+"""Very small runs in processes of their own, to be disturbed: what `kills` and `faults` share.
+
+A run is forked off a process that has imported everything and has not touched a device, so that a start costs seconds.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from trm_jax import train as train_script
+from trm_jax.run.interrupt import Interrupted
+from trm_jax.run.saved import saved_steps
+
+PRESETS = ("o1", "r1", "l1")  # the three dynamics
+STEPS = 36
+DIGEST = "digest.json"  # of the final state, written beside the checkpoints
+EVALUATING = "evaluating"  # stands in the run's folder while it is scored
+
+train_script.evaluate = (lambda evaluate: lambda evaluator, diagnosis, state, writer, asked: _marked(
+    evaluate, evaluator, diagnosis, state, writer, asked))(train_script.evaluate)
+_marker: Path | None = None
+
+
+def config(preset: str, **changes: Any) -> ConfigDict:
+    """A run of STEPS steps of a model of a few ten thousand parameters, scored three times."""
+    found = importlib.import_module(f"configs.{preset}").get_config("tiny")
+    found.arch.update(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycles=2, L_cycles=1, puzzle_emb_len=2,
+                      halt_max_steps=3)
+    found.mode.num_act_steps = 2
+    found.encoder.update(num_layers=1, set_layers=1, max_demos=3)
+    found.optim.update(lr=1e-3, lr_warmup_steps=2)
+    found.data.update(max_grid_size=6, max_train_groups=4, max_eval_groups=4, global_batch_size=8)
+    found.train.update(epochs=2 * STEPS, eval_interval=2 * STEPS // 3, log_every_steps=3)
+    found.eval.update(augmentations=48, batch_size=8, pass_ks=(1, 2))
+    found.checkpoint.update(every_steps=5, keep=2)
+    found.update_from_flattened_dict(changes)
+    return found
+
+
+@dataclasses.dataclass
+class Process:
+    """A run under way; its output is in `log`."""
+
+    pid: int
+    workdir: Path
+    log: Path
+    begun: float
+
+    def ended(self) -> int | None:
+        """Exit status as a shell tells it, None while it runs."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        return None if pid == 0 else self._code(status)
+
+    def wait(self, seconds: float = 300.0) -> int:
+        """Waits for its end. Raises TimeoutError where it does not come: nothing may hang."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            code = self.ended()
+            if code is not None:
+                return code
+            time.sleep(0.02)
+        self.signal(signal.SIGKILL)
+        raise TimeoutError(f"{self.workdir} hangs; see {self.log}")
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    @property
+    def evaluating(self) -> bool:
+        return (self.workdir / EVALUATING).exists()
+
+    @staticmethod
+    def _code(status: int) -> int:
+        code = os.waitstatus_to_exitcode(status)
+        return code if code >= 0 else 128 - code
+
+
+def start(settings: ConfigDict, workdir: Path, before: Callable[[], None] = lambda: None) -> Process:
+    """Begins or continues a run; `before` is called in its process first."""
+    log = workdir.with_suffix(".log")
+    (workdir / EVALUATING).unlink(missing_ok=True)
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return Process(pid, workdir, log, time.time())
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    code = 1
+    try:
+        before()
+        code = _run(settings, workdir)
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+    finally:
+        os._exit(code)
+
+
+def whole(settings: ConfigDict, workdir: Path) -> dict[str, str]:
+    """Runs to the end, undisturbed from here on; the digest of every array of the state and of the last scores."""
+    code = start(settings, workdir).wait()
+    if code:
+        raise RuntimeError(f"exit code {code}; see {workdir.with_suffix('.log')}")
+    return json.loads((workdir / DIGEST).read_text())
+
+
+def log_of(workdir: Path) -> str:
+    """What all starts of a run have said."""
+    return workdir.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+
+
+def latest(workdir: Path) -> int:
+    """Step of the latest checkpoint, 0 without any."""
+    return max(saved_steps(workdir), default=0)
+
+
+def _run(settings: ConfigDict, workdir: Path) -> int:
+    global _marker
+    _marker = workdir / EVALUATING
+    try:
+        state = train_script.train(settings, workdir)
+    except Interrupted as stop:
+        print(stop, flush=True)
+        return stop.exit_code
+    digests = {jax.tree_util.keystr(path): hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest()
+               for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+    scores = workdir / "checkpoints" / str(int(state.step)) / "scores.json"
+    (workdir / DIGEST).write_text(json.dumps(digests | {"scores": scores.read_text()}))
+    return 0
+
+
+def _marked(evaluate: Callable, *args: Any) -> Any:
+    assert _marker is not None
+    _marker.touch()
+    try:
+        return evaluate(*args)
+    finally:
+        _marker.unlink(missing_ok=True)

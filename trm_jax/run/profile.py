@@ -1,0 +1,41 @@
+"""A trace of some steps, for TensorBoard's profiler."""
+
+from pathlib import Path
+
+import jax
+
+from trm_jax.dynamics.metrics import Metrics
+from trm_jax.errors import ConfigError
+
+
+class Profile:
+    """Traces the steps START to STOP into the run's folder.
+
+    Args:
+        steps: "START:STOP"; nothing for None.
+
+    Raises:
+        ConfigError: `steps` is not of that form.
+    """
+
+    def __init__(self, steps: str | None, workdir: Path):
+        start, colon, stop = (steps or "0:0").partition(":")
+        if not (colon and start.isdecimal() and stop.isdecimal() and (steps is None or 0 < int(start) <= int(stop))):
+            raise ConfigError(f"--profile={steps} must be START:STOP, two numbers of steps, the first at least 1")
+        self._start, self._stop, self._folder = int(start), int(stop), workdir
+        self._tracing = False
+
+    def finished(self, done: int, metrics: Metrics) -> None:
+        """Begins or ends the trace behind a step, whose `metrics` say when it has really finished."""
+        if done == self._start - 1 or (self._tracing and done >= self._stop):
+            jax.block_until_ready(metrics)
+            self.close()
+            if done == self._start - 1:
+                jax.profiler.start_trace(str(self._folder))
+                self._tracing = True
+
+    def close(self) -> None:
+        """Ends a trace that has begun."""
+        if self._tracing:
+            jax.profiler.stop_trace()
+            self._tracing = False
