@@ -31,7 +31,7 @@ class ModeConfig:
     encode: str
 
     def __post_init__(self) -> None:
-        check_choice("mode.name", self.name, ("online", "original"))
+        check_choice("mode.name", self.name, STEPS)
         check_choice("mode.encode", self.encode, ("once", "every_step"))
         if self.name == "online" and self.encode == "once":
             raise ConfigError("mode.encode='once' exists in the original dynamics only; online mode encodes at "
@@ -67,7 +67,7 @@ def draw(key: jax.Array, model: ETRM, batch: Batch, mode: ModeConfig) -> Draws:
     """Draws the randomness of one update."""
     explore_key, noise_key = jax.random.split(key)
     rows, slots = batch.demo_mask.shape
-    exploring = mode.name == "original"
+    exploring = mode.name != "online"
     return Draws(explore(explore_key, rows, model.decoder.arch.halt_max_steps) if exploring else None,
                  model.encoder.noise(noise_key, rows, slots))
 
