@@ -2,7 +2,7 @@
 # One way in: sets up .venv on first use, then runs.
 #
 #   ./launch.sh --config=configs/o1.py:tiny [ARGS…]   train (arguments of `python -m trm_jax.train`)
-#   ./launch.sh test [ARGS…]                          run the tests (arguments of pytest)
+#   ./launch.sh test [--quick] [ARGS…]                run the tests (arguments of pytest)
 #   ./launch.sh suite …                               run several presets and compare them (./launch.sh suite --help)
 #   ./launch.sh --processes=N …                       any of these but test as N processes here that make one run
 #   ./launch.sh python ARGS…                          any other command of the project, e.g. -m trm_jax.evaluate …

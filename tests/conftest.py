@@ -1,7 +1,7 @@
 """Eight virtual CPU devices, strict ranks, full-precision matmuls: set before the first use of a device.
 
-Tests run on all cores that they may use, and compile each program once: workers, and the commands that tests start
-as processes of their own, share what has been compiled in .pytest_cache/xla.
+Tests run on all cores that they may use. Most of what they do is compile: programs are compiled once, for all workers and
+for the commands that tests start (.pytest_cache/xla).
 """
 
 import os
@@ -46,6 +46,29 @@ def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs see the first of the virtual devices only."""
     first = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda: first)
+
+
+# What `--quick` leaves out: these compile whole models, or start commands.
+SLOW = ("dynamics/test_trajectories.py", "dynamics/test_inference.py", "dynamics/test_table.py",
+        "models/test_encoders.py", "models/test_decoder.py", "models/test_attention.py", "run/test_interrupt.py",
+        "run/test_pretrained.py", "tools/test_convert.py", "tools/test_convert_forms.py", "tools/test_export.py",
+        "tools/test_suite.py", "tools/test_torch_reference.py", "tools/test_torch_reference_training.py", "benchmarks/",
+        "test_adapt.py", "test_bad_input.py", "test_command.py", "test_contributing.py", "test_evaluate.py",
+        "test_solve.py", "test_train.py")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out what compiles whole models or starts commands")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out SLOW where --quick asks for it."""
+    if not config.getoption("--quick"):
+        return
+    folder = Path(__file__).parent
+    slow = [item for item in items if item.path.relative_to(folder).as_posix().startswith(SLOW)]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in set(slow)]
 
 
 def pytest_xdist_auto_num_workers() -> int:
