@@ -1,7 +1,7 @@
 """Eight virtual CPU devices, strict ranks, full-precision matmuls: set before the first use of a device.
 
-Tests run on all cores that they may use. Most of what they do is compile: programs are compiled once, for all workers and
-for the commands that tests start (.pytest_cache/xla).
+Tests run on all cores that they may use. Most of what they do is compile: programs are compiled once, for all workers
+and for the commands that tests start (.pytest_cache/xla).
 """
 
 import os
@@ -49,12 +49,15 @@ def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # What `--quick` leaves out: these compile whole models, or start commands.
-SLOW = ("dynamics/test_trajectories.py", "dynamics/test_inference.py", "dynamics/test_table.py",
-        "models/test_encoders.py", "models/test_decoder.py", "models/test_attention.py", "run/test_interrupt.py",
-        "run/test_pretrained.py", "tools/test_convert.py", "tools/test_convert_forms.py", "tools/test_export.py",
-        "tools/test_suite.py", "tools/test_torch_reference.py", "tools/test_torch_reference_training.py", "benchmarks/",
-        "test_adapt.py", "test_bad_input.py", "test_command.py", "test_contributing.py", "test_evaluate.py",
-        "test_solve.py", "test_train.py")
+SLOW = (
+    "dynamics/test_trajectories.py", "dynamics/test_inference.py", "dynamics/test_table.py",
+    "models/test_encoders.py", "models/test_decoder.py", "models/test_attention.py", "run/test_interrupt.py",
+    "run/test_pretrained.py", "run/test_checkpoint.py", "run/test_lock.py", "run/test_processes.py",
+    "run/test_watching.py", "tools/test_convert.py", "tools/test_convert_forms.py", "tools/test_export.py",
+    "tools/test_suite.py", "tools/test_torch_reference.py", "tools/test_torch_reference_training.py", "benchmarks/",
+    "test_adapt.py", "test_bad_input.py", "test_command.py", "test_contributing.py", "test_evaluate.py",
+    "test_solve.py", "test_train.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
