@@ -21,8 +21,8 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
     with a 95% interval, and `solved` the number of those with all queries answered. Of the tasks, `total` is the
     whole evaluation set, `left_out` do not fit the canvas, `predicted` were put to the model, `evaluated` of these
     have a known answer, and `solved` of these were within the two attempts of the ARC Prize; `by_task` has the share of
-    each one's queries that were. `encoder` is what `diagnose` found. But for the last digits of that, nothing depends
-    on batch size, device count or time.
+    each one's queries that were. `encoder` is what `diagnose` found. Rows and votes do not depend on batch size,
+    device count or time; what the model answers does, where another program rounds a near tie otherwise.
     """
     settings, score = trained.settings, evaluator.score(tally)
     side = settings.data.max_grid_size
