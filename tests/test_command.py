@@ -17,8 +17,9 @@ HERE = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def trm_jax(*args, **kwargs):
+    """Its result, on a terminal that knows ASCII only."""
     return subprocess.run([sys.executable, "-m", "trm_jax", *map(str, args)], capture_output=True, text=True,
-                          check=False, env=HERE, **kwargs)
+                          check=False, env=HERE | {"PYTHONIOENCODING": "ascii"}, **kwargs)
 
 
 def test_its_own_words(tmp_path):

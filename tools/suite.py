@@ -44,6 +44,7 @@ from trm_jax.comparison.runs import load_run
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.verdict import Verdict
 from trm_jax.paths import user_path
+from trm_jax.terminal import speak_plainly
 
 CONFIGS = ROOT / "configs"
 SIZES = ("", "tiny")  # what may stand behind the colon
@@ -201,6 +202,7 @@ def _problem(names: Sequence[str], overrides: Sequence[str], options: argparse.N
 
 
 def main(argv: Sequence[str]) -> None:
+    speak_plainly()
     options, overrides = parse(argv)
     os.chdir(ROOT)
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job begins with SIGINT ignored
