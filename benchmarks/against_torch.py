@@ -28,8 +28,10 @@ from benchmarks.workload import parse_flags, settings_of
 from trm_jax.data.arc.tasks import TaskError
 from trm_jax.dynamics.act import Batch
 from trm_jax.errors import ConfigError
+from trm_jax.run.machine import resolve
 from trm_jax.run.mesh import data_mesh
 from trm_jax.run.settings import Settings
+from trm_jax.run.startup import use_cores
 
 FORMS = {"eager": [False], "compile": [True], "both": [False, True]}  # under torch.compile or not
 
@@ -104,11 +106,11 @@ def main(_: list[str]) -> None:
     config = ConfigDict(_CONFIG.value)
     if _ROWS.value is not None:
         config.data.global_batch_size = _ROWS.value
-    config.arch.forward_dtype = {"auto": "float32" if jax.default_backend() == "cpu" else "bfloat16"}.get(
-        config.arch.forward_dtype, config.arch.forward_dtype)
+    use_cores(config.data.global_batch_size, config.eval.batch_size)
     try:
-        settings = settings_of(config)
-        make, batches, mesh = opponent(settings), load_batches(settings), data_mesh()
+        mesh = data_mesh()
+        settings, chosen = resolve(settings_of(config), mesh)
+        make, batches = opponent(settings), load_batches(settings)
         ours = JaxSide(settings, mesh, batches)
         theirs = [make(settings, ours.weights, batches, compiled=compiled, every_row=not _FRESH_ONLY.value)
                   for compiled in FORMS[_TORCH.value]]
@@ -123,7 +125,7 @@ def main(_: list[str]) -> None:
     started = "" if settings.mode.name == "online" else (
         f", {starting_rows(settings, CHECKED, _STARTING.value).sum()} of them starting at each update")
     print(f"{config_flags.get_config_filename(flags.FLAGS['config'])}: {rows} rows{started}; {mesh.size} × "
-          f"{mesh.devices.flat[0].device_kind}, {settings.arch.forward_dtype}; {operations / 1e9:,.2f} useful GFLOP a "
+          f"{mesh.devices.flat[0].device_kind}; {'; '.join(chosen)}; {operations / 1e9:,.2f} useful GFLOP a "
           f"sample; peak of matrix products {peak / 1e9:,.0f} GFLOP/s\n")
     print(table(timings, rows, operations, peak))
 

@@ -24,7 +24,7 @@ LAYERS = (
     {"data.sampling"},
     {"data.pipeline"},
     {"run.reasons"},
-    {"run.files", "run.bar", "run.fields", "run.interrupt", "run.lock", "run.stalls", "run.mesh"},
+    {"run.files", "run.bar", "run.fields", "run.interrupt", "run.lock", "run.stalls", "run.mesh", "run.startup"},
     {"run.events", "run.saved"},
     {"run.checkpoint", "run.profile", "run.writer"},
     {"run.settings", "run.pretrained", "run.programs"},

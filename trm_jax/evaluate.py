@@ -31,11 +31,13 @@ from trm_jax.evaluation.results import metrics_of, table
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained, load_trained
 from trm_jax.paths import user_path
+from trm_jax.run import settings as settings_lib
 from trm_jax.run.bar import Bar
 from trm_jax.run.files import make_folder, write
 from trm_jax.run.lock import locked
 from trm_jax.run.mesh import PROCESS_FLAGS, data_mesh, on_first, start_processes, together
 from trm_jax.run.settings import CHANGEABLE
+from trm_jax.run.startup import keep_programs, use_cores
 
 CONFIG_PREFIX = "--config."
 ALL_TASKS = ("data.max_eval_groups=0",)  # also where training evaluates on some only
@@ -130,8 +132,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.set_verbosity(logging.ERROR)  # orbax tells of every file it reads
     flags, changes = parse(argv)
     try:
+        changes = [*ALL_TASKS, *changes]
+        keep_programs(flags.workdir.parent)
         start_processes(**{name: getattr(flags, name) for name in PROCESS_FLAGS})
-        trained = load_trained(flags.workdir, data_mesh(), flags.step, [*ALL_TASKS, *changes])
+        use_cores(settings_lib.load(flags.workdir, changes).eval.batch_size)
+        trained = load_trained(flags.workdir, data_mesh(), flags.step, changes)
         print(*trained.chosen, sep="\n", file=sys.stderr)
         out = flags.out or default_out(trained)
         with together():

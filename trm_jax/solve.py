@@ -30,7 +30,9 @@ from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained, load_trained
 from trm_jax.paths import user_path
+from trm_jax.run import settings as settings_lib
 from trm_jax.run.mesh import PROCESS_FLAGS, data_mesh, start_processes, together
+from trm_jax.run.startup import keep_programs, use_cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +159,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parse(argv)
     try:
         task = sources.read_task(flags.task)
+        keep_programs(flags.workdir.parent)
         start_processes(**{name: getattr(flags, name) for name in PROCESS_FLAGS})
+        use_cores(settings_lib.load(flags.workdir).eval.batch_size)
         trained = load_trained(flags.workdir, data_mesh(), flags.step)
         print(*trained.chosen, sep="\n", file=sys.stderr)
         with together():

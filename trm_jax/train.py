@@ -67,6 +67,7 @@ from trm_jax.run.record import RECORD_FILE, Origin, check_tasks, record
 from trm_jax.run.saved import saved_steps
 from trm_jax.run.settings import CONFIG_FILE, Settings
 from trm_jax.run.stalls import Stalls
+from trm_jax.run.startup import keep_programs, use_cores
 from trm_jax.run.writer import Writer
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Preset, e.g. configs/o1.py or configs/o1.py:tiny.")
@@ -314,7 +315,10 @@ def main(_: list[str]) -> None:
     workdir = user_path(_WORKDIR.value or f"runs/{origin.preset}{'-' + size if size else ''}")
     logging.set_verbosity(logging.WARNING)  # orbax tells of every file it writes
     try:
+        settings = settings_lib.from_dict(json.loads(_CONFIG.value.to_json()))
+        keep_programs(workdir.parent)
         start_processes(*(flag.value for flag in _PROCESSES))
+        use_cores(settings.data.global_batch_size, settings.eval.batch_size)
         with together():
             train(_CONFIG.value, workdir, origin, _PROFILE.value)
     except (ConfigError, TaskError, NonFiniteError, SaveError) as error:

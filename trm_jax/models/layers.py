@@ -112,8 +112,7 @@ class SelfAttention(nnx.Module):
         self.form = form
 
     def __call__(self, x: jax.Array, table: Rotary | None) -> jax.Array:
-        qkv = self.qkv_proj(x).reshape(*x.shape[:2], 3, self.num_heads, -1)
-        q, k, v = (qkv[:, :, i] for i in range(3))
+        q, k, v = (part.reshape(*x.shape[:2], self.num_heads, -1) for part in jnp.split(self.qkv_proj(x), 3, axis=-1))
         if table is not None:
             q, k = rotate(q, table), rotate(k, table)
         return self.o_proj(attend(q, k, v, self.form).reshape(x.shape))

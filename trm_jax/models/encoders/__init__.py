@@ -18,6 +18,7 @@ from trm_jax.models.encoders.aggregate import MeanProjection, SetEncoder
 from trm_jax.models.encoders.grid import POOLINGS, ClsGridEncoder, PooledGridEncoder
 from trm_jax.models.encoders.latent import DemoLatent, Posterior, TaskLatent
 from trm_jax.models.encoders.packing import encode_valid
+from trm_jax.models.remat import remat
 
 RowFunction = Callable[..., Any]
 PerShard = Callable[[RowFunction], RowFunction]
@@ -47,9 +48,9 @@ READS: dict[str, tuple[str, ...]] = {
     "set": ("set_layers", "norm_style", "final_norm"),
     "mean": (),
 }
-# Of the chunks that all demonstration slots would make, the share whose activations `arch.remat` keeps. A sixteenth is
-# what a step of encode="once" encodes once its rows have spread over their ACT steps.
-KEPT_SHARE = {"none": 1.0, "dots": 1 / 16, "full": 0.0}
+# Of the chunks that all demonstration slots would make, the share whose activations `arch.remat` keeps. A twentieth is
+# more than a step of encode="once" encodes once its rows have spread over their ACT steps.
+KEPT_SHARE = {"none": 1.0, "dots": 1 / 20, "full": 0.0}
 NEUTRAL = {"pooling_method": "mean", "set_layers": 1, "norm_style": "post", "final_norm": True}
 
 
@@ -123,7 +124,7 @@ class Encoder(nnx.Module):
         self.demo_latent = DemoLatent(arch, rngs) if parts.latent == "demo" else None
         self.task_latent = TaskLatent(arch, rngs) if parts.latent == "task" else None
         self.hidden_size = arch.hidden_size
-        self.kept_share = KEPT_SHARE[arch.remat_mode]
+        self.remat = arch.remat_mode
 
     def noise(self, key: jax.Array, rows: int, slots: int) -> jax.Array | None:
         """Standard normal noise of the latent: (rows, K, D), (rows, D), or None for an encoder without one."""
@@ -151,7 +152,9 @@ class Encoder(nnx.Module):
         def encode(weights: nnx.State, pairs: jax.Array) -> jax.Array:
             return nnx.merge(graph, weights)(pairs)
 
-        encode_rows = functools.partial(encode_valid, encode, kept_share=self.kept_share)
+        if self.remat == "dots":
+            encode = remat(encode, self.remat)
+        encode_rows = functools.partial(encode_valid, encode, kept_share=KEPT_SHARE[self.remat])
         return self.contextualise(per_shard(encode_rows)(weights, demos, valid), valid, rows, eps)
 
     def contextualise(self, vectors: jax.Array, valid: jax.Array, rows: jax.Array,

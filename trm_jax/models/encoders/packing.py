@@ -18,9 +18,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-CHUNKS = 64  # of a batch, so that the share of idle slots in the last chunk stays small
+CHUNKS = 128  # of a batch, so that the share of idle slots in the last chunk stays small
 MIN_TOKENS = 1024  # of a chunk, so that its matrix products are worth their start
-MAX_PAIRS = 64  # of a chunk; 64 pairs of 30×30 grids are 115,200 tokens
+MAX_PAIRS = 64  # of a chunk, whose activations stand in memory at once: 115,200 tokens of 30×30 grids
 
 Tree = Any
 Encode = Callable[[Tree, jax.Array], jax.Array]  # (weights, pairs (N, 2, S)) → vectors (N, D)

@@ -1,0 +1,42 @@
+import subprocess
+import sys
+
+import pytest
+
+from trm_jax.run import startup
+from trm_jax.run.startup import cpu_devices
+
+
+@pytest.mark.parametrize(("cores", "rows", "devices"), [
+    (2, (32, 64), 2), (1, (32, 64), 1), (8, (12, 64), 4), (16, (256, 256), 16), (6, (32, 64), 4), (4, (3, 64), 1)])
+def test_a_core_is_a_device_as_far_as_the_rows_divide(monkeypatch, cores, rows, devices):
+    monkeypatch.setattr(startup.os, "sched_getaffinity", lambda _: range(cores))
+    assert cpu_devices(*rows) == devices
+
+
+PROGRAM = """
+import os, sys
+for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_NUM_CPU_DEVICES"):
+    os.environ.pop(name, None)
+from pathlib import Path
+from trm_jax.run.startup import keep_programs, use_cores
+import jax
+if sys.argv[2:] == ["set"]:
+    jax.config.update("jax_num_cpu_devices", 3)
+    jax.config.update("jax_compilation_cache_dir", "elsewhere")
+keep_programs(Path(sys.argv[1]))
+use_cores(*[len(os.sched_getaffinity(0)) * 4] * 2)
+print(jax.local_device_count() == len(os.sched_getaffinity(0)), jax.local_device_count(),
+      jax.config.jax_compilation_cache_dir)
+"""
+
+
+def start(folder, *words):
+    return subprocess.run([sys.executable, "-c", PROGRAM, str(folder), *words], check=True, capture_output=True,
+                          text=True).stdout.split()
+
+
+def test_every_core_is_used_and_programs_last_unless_someone_has_decided_otherwise(tmp_path):
+    fits, _, folder = start(tmp_path)
+    assert fits == "True" and folder.startswith(str(tmp_path / ".programs"))
+    assert start(tmp_path, "set")[1:] == ["3", "elsewhere"]
