@@ -28,7 +28,7 @@ from trm_jax.dynamics.act import Batch
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.run import settings as settings_lib
 from trm_jax.run.machine import resolve
-from trm_jax.run.mesh import by_rows, data_mesh, per_shard, replicated, to_global
+from trm_jax.run.mesh import data_mesh, replicated, summed_over_rows, to_global
 from trm_jax.run.programs import compiled
 
 _CONFIG = config_flags.DEFINE_config_file("config", "configs/o1.py:tiny", "Preset to time.")
@@ -36,20 +36,19 @@ _BATCHES = flags.DEFINE_integer("batches", 5, "Timed batches of each at most, af
 _SEVERAL = flags.DEFINE_bool("several", False, "Only tasks with several queries.")
 
 
-def encode_every_step(graph: nnx.GraphDef, per_shard: Callable, params: dict, buffers: dict,
-                      batch: Batch) -> jax.Array:
-    """Predicted tokens (B, S) where every ACT step encodes the demonstrations of every row again."""
-    model = nnx.merge(graph, params, buffers)
+def encode_every_step(graph: nnx.GraphDef, weights: tuple[dict, dict], batch: Batch) -> tuple[tuple, tuple, jax.Array]:
+    """Predicted tokens (B, S), of each device's rows, where every ACT step encodes all demonstrations again."""
+    model = nnx.merge(graph, *weights)
 
     def step(_: int, loop: tuple) -> tuple:
         # The barrier keeps the compiler from encoding once, before the loop.
         z, demos = jax.lax.optimization_barrier((loop[0], batch.demos))
-        context = model.encoder(demos, batch.demo_mask, per_shard=per_shard)
+        context = model.encoder(demos, batch.demo_mask)
         z, logits, _ = model.decoder(z, batch.inputs, context.tokens)
         return z, jnp.argmax(logits, axis=-1).astype(jnp.uint8)
 
     start = model.decoder.initial(len(batch.inputs)), batch.inputs
-    return jax.lax.fori_loop(0, model.decoder.arch.halt_max_steps, step, start)[1]
+    return (), (), jax.lax.fori_loop(0, model.decoder.arch.halt_max_steps, step, start)[1]
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -73,16 +72,14 @@ def main(_: list[str]) -> None:
                            max_demos=settings.encoder.max_demos, process_index=0, process_count=1)
 
     predict = compiled(mesh, graph, "max_steps", settings.loss.type)
-    everywhere = replicated(mesh)
-    every_step = jax.jit(functools.partial(encode_every_step, graph, per_shard(mesh)),
-                         in_shardings=(everywhere, everywhere, by_rows(mesh)), out_shardings=by_rows(mesh))
+    every_step = jax.jit(summed_over_rows(mesh)(functools.partial(encode_every_step, graph)))
     times: dict[str, list[float]] = {}
     for number, local in enumerate(itertools.islice(batches, _BATCHES.value + 1)):
         found: EvalBatch = to_global(mesh, local)
         runs = {
             "once per variant": lambda b=found: predict(params, buffers, b.batch, b.variant),
             "once per query": lambda b=found: predict(params, buffers, b.batch, b.row),  # no two rows share
-            "once per ACT step": lambda b=found: every_step(params, buffers, b.batch),
+            "once per ACT step": lambda b=found: every_step((params, buffers), b.batch)[2],
         }
         first = number % len(runs)  # nobody always goes first
         for name in (*list(runs)[first:], *list(runs)[:first]):

@@ -1,26 +1,21 @@
 """What is measured: a preset's settings, its training step as `trm_jax.train` compiles it, and its command line."""
 
-import functools
 import json
 import sys
 from typing import Any, NamedTuple
 
-import jax
 from absl import flags
-from flax import nnx
 from ml_collections import ConfigDict
 
-from trm_jax.dynamics.act import Batch, batch_shapes
-from trm_jax.dynamics.optim import Optimiser
-from trm_jax.dynamics.state import TrainState, initial_state
-from trm_jax.dynamics.steps import STEPS, Recipe
+from trm_jax.dynamics.act import Batch
+from trm_jax.dynamics.state import TrainState
 from trm_jax.errors import ConfigError
-from trm_jax.models.etrm import ETRM, split
 from trm_jax.run import settings as settings_lib
-from trm_jax.run.mesh import Mesh, by_rows, check_divides, per_shard, replicated, state_shardings
+from trm_jax.run.mesh import Mesh
+from trm_jax.run.programs import make_step
 from trm_jax.run.settings import Settings
 
-TOTAL_STEPS = 1000  # of the learning rate's schedule; no measurement depends on it
+ALL_GROUPS = 400  # tasks of ARC-AGI-1, where a preset trains on all that there are
 
 
 class Step(NamedTuple):
@@ -40,30 +35,8 @@ class Step(NamedTuple):
 
 def training_step(settings: Settings, mesh: Mesh) -> Step:
     """The step that `settings` describe on the devices of `mesh`. Raises ConfigError where its rows do not divide."""
-    rows = settings.data.global_batch_size
-    check_divides("data.global_batch_size", rows, mesh)
-    optimiser = Optimiser(settings.optim, TOTAL_STEPS)
-    shapes = batch_shapes(rows, settings.encoder.max_demos, settings.seq_len)
-    carried = None if settings.mode.name == "online" else shapes
-
-    def make_model() -> ETRM:
-        return ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(settings.train.seed))
-
-    def make_state() -> TrainState:
-        return initial_state(make_model(), optimiser, settings.train.seed, carried)
-
-    state = jax.eval_shape(make_state)
-    shardings = state_shardings(mesh, state)
-    recipe = Recipe(split(nnx.eval_shape(make_model))[0], settings.mode, settings.loss, optimiser, per_shard(mesh))
-    call = jax.jit(functools.partial(STEPS[settings.mode.name], recipe), donate_argnums=0,
-                   in_shardings=(shardings, by_rows(mesh)), out_shardings=(shardings, replicated(mesh)))
-    return Step(call, jax.jit(make_state, out_shardings=shardings), _placed(state, shardings),
-                _placed(shapes, jax.tree.map(lambda _: by_rows(mesh), shapes)))
-
-
-def _placed(shapes: Any, shardings: Any) -> Any:
-    return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-                        shapes, shardings)
+    made = make_step(settings, mesh, settings.data.max_train_groups or ALL_GROUPS)
+    return Step(made.step, made.init, made.state, made.batch)
 
 
 def settings_of(config: ConfigDict) -> Settings:

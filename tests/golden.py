@@ -51,6 +51,7 @@ def encoder_config(config: dict[str, Any], final_norm: bool) -> EncoderConfig:
         norm_style=get("norm_style", "post"),
         layer_scale_init=get("layer_scale_init", 0.0),
         final_norm=final_norm,
+        embedding_width=0,
         max_demos=10,
     )
 
@@ -76,6 +77,17 @@ def decoder(case: Case) -> tuple[nnx.GraphDef, Any, Any]:
     return load(Decoder(arch_config(config), config["seq_len"], nnx.Rngs(0)), "decoder", weights(case))
 
 
+def trm(case: Case) -> ETRM:
+    """The whole model of a decoder case, with its table of puzzle embeddings."""
+    config = case.info["config"]
+    rows, width = config["num_puzzle_identifiers"], config["puzzle_emb_ndim"]
+    settings = EncoderConfig(type="embedding", num_layers=1, pooling_method="mean", set_layers=1, norm_style="post",
+                             layer_scale_init=0.0, final_norm=True, embedding_width=width, max_demos=1)
+    model = ETRM(arch_config(config), settings, config["seq_len"], nnx.Rngs(0), table_rows=rows)
+    state = {key.removeprefix(PREFIX): tensor.numpy() for key, tensor in case.state_dict().items()}
+    return nnx.merge(*load(model, None, state))
+
+
 def encoder(case: Case) -> tuple[nnx.GraphDef, Any, Any]:
     config = case.info["config"]
     settings = encoder_config(config, case.info["set_encoder_final_norm"])
@@ -96,7 +108,8 @@ def optim_config(case: Case) -> OptimConfig:
     return OptimConfig(
         lr=recorded["lr"], lr_min_ratio=1.0, lr_warmup_steps=0, weight_decay=recorded["weight_decay"],
         beta1=recorded["betas"][0], beta2=recorded["betas"][1], grad_clip_norm=recorded["grad_clip_norm"],
-        ema=True, ema_rate=0.999, encoder_lr_scale=1.0, freeze_encoder_steps=0, freeze_decoder_steps=0)
+        ema=True, ema_rate=0.999, encoder_lr_scale=1.0, freeze_encoder_steps=0, freeze_decoder_steps=0,
+        embedding_lr=1e-2, embedding_weight_decay=0.1)
 
 
 def loss_config(case: Case) -> LossConfig:

@@ -50,8 +50,9 @@ class Case:
 
 @functools.cache
 def all_cases() -> tuple[Case, ...]:
-    """Every case under ROOT, by name; none where the folder does not exist."""
-    return tuple(Case(path.parent) for path in sorted(ROOT.glob("**/case.json")))
+    """Every case under ROOT and in ROOT_next beside it, by name; none where the folders do not exist."""
+    folders = ROOT, ROOT.with_name(f"{ROOT.name}_next")
+    return tuple(Case(path.parent) for folder in folders for path in sorted(folder.glob("**/case.json")))
 
 
 def cases(group: str, prefix: str = "") -> list[Case]:

@@ -10,9 +10,16 @@ from tests import tiny
 PRESETS = sorted(path.stem for path in Path("configs").glob("[a-z][0-9].py"))
 
 
+# What makes the TRM without encoder of a preset: TRM is the preset o1 with these.
+TRM = {"encoder.type": "embedding", "mode.encode": "every_step", "data.variants": 2, "data.queries": "all",
+       "data.evaluation_demos": True}
+
+
 def preset(name: str, source: Path, **train_overrides: object) -> ConfigDict:
-    """The preset on the tasks in `source`, with other values in its `train` section."""
-    config = tiny.shrink(importlib.import_module(f"configs.{name}").get_config("tiny"), source)
+    """The preset, or "trm", on the tasks in `source`, with other values in its `train` section."""
+    config = importlib.import_module(f"configs.{'o1' if name == 'trm' else name}").get_config("tiny")
+    config.update_from_flattened_dict(TRM if name == "trm" else {})
+    config = tiny.shrink(config, source)
     config.train.update(train_overrides)
     return config
 

@@ -125,7 +125,10 @@ def test_neither_batch_size_nor_devices_matter(folder, finished, trained):
     for name in ("seven", "devices"):
         metrics = json.loads((folder / name / "metrics.json").read_text())
         assert metrics.pop("encoder") == pytest.approx(expected["encoder"], rel=1e-4)
-        assert metrics == {key: value for key, value in expected.items() if key != "encoder"}
+        computed = metrics.pop("computed")
+        assert (computed["devices"], computed["batch_size"]) == {"seven": (ONE, 7), "devices": (8, 8)}[name]
+        assert computed["forward_dtype"] == "float32"
+        assert metrics == {key: value for key, value in expected.items() if key not in ("encoder", "computed")}
 
 
 def test_rows_that_want_to_halt_stop_early_with_q(folder):
@@ -255,6 +258,10 @@ def test_an_evaluation_is_not_mixed_with_another(folder, finished, trained):
     other = dataclasses.replace(more, params=jax.tree.map(lambda p: p + 1, trained.params), settings=trained.settings)
     with pytest.raises(ConfigError, match="weights: "):
         evaluate(other, finished)
+    with pytest.raises(ConfigError, match=r"\(devices: 1 there, 8 here\)"):
+        evaluate(load(folder, 8), finished)
+    with pytest.raises(ConfigError, match="forward_dtype: 'float32' there, 'bfloat16' here"):
+        evaluate(load(folder, ONE, "arch.forward_dtype=bfloat16"), finished)
     assert (finished / "predictions.jsonl").read_bytes() == before
 
 

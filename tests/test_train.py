@@ -72,7 +72,7 @@ def are_mixed(carry):
     return carry is None or 0 < int(carry.halted.sum()) < len(carry.halted)
 
 
-@pytest.mark.parametrize("name", ["o1", "r1", "l1", "e3"])
+@pytest.mark.parametrize("name", ["o1", "r1", "l1", "e3", "trm"])
 def test_stop_and_resume_is_bit_for_bit(name, source, tmp_path, one_device, eager):
     """2N steps equal N steps, stop, resume, N steps: parameters, optimiser, average, carry and next batch."""
     whole = train(preset(name, source, epochs=12, max_steps=6), tmp_path / "whole")
@@ -85,14 +85,14 @@ def test_stop_and_resume_is_bit_for_bit(name, source, tmp_path, one_device, eage
     assert positions[0] == positions[1]
 
 
-@pytest.mark.parametrize("name", ["o1", "r1", "l1", "e2", "e3"])
+@pytest.mark.parametrize("name", ["o1", "r1", "l1", "e2", "e3", "trm"])
 def test_one_device_and_eight_train_the_same(name, source, tmp_path, monkeypatch, eager):
     """Also while some devices have a row that starts and others none, and with noise in the latent."""
     eight = train(preset(name, source, epochs=12, max_steps=5), tmp_path / "eight")
     first = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda: first)
     one = train(preset(name, source, epochs=12, max_steps=5), tmp_path / "one")
-    for (path, a), (_, b) in zip(flat(eight.params), flat(one.params), strict=True):
+    for (path, a), (_, b) in zip(flat((eight.params, eight.buffers)), flat((one.params, one.buffers)), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-5, err_msg=path)
     assert len(jax.tree.leaves(eight.params)[0].sharding.device_set) == 8
     assert len(jax.tree.leaves(one.params)[0].sharding.device_set) == 1

@@ -59,7 +59,7 @@ def write_run(workdir: Path, tasks: Path, changes: Mapping[str, Any] | None = No
         # A fresh Q-head says the same of every row; with this one some want to halt, at one step or another.
         model.decoder.q_head.kernel[...] = jax.random.normal(jax.random.key(1), (16, 2))
         model.decoder.q_head.bias[...] = jax.numpy.full(2, 4.0)
-        state = initial_state(model, Optimiser(settings.optim, 100), 0,
+        state = initial_state(model, Optimiser(settings.optim, 100), jax.random.key(0),
                               batch_shapes(8, settings.encoder.max_demos, settings.seq_len))
         # Evaluation must use the average, so the parameters themselves are made useless.
         return state.replace(step=state.step + STEP, params=jax.tree.map(lambda p: p * jax.numpy.nan, state.params))

@@ -15,6 +15,7 @@ MAX_NAMED = 4  # problems that an error spells out; a checkpoint of another mode
 
 # Ours (whole path, as a pattern) → PyTorch's; the first rule that matches names the array.
 RULES: tuple[tuple[str, str], ...] = (
+    (r"encoder\.table", r"inner.puzzle_emb.weights"),
     (r"decoder\.(L_level\.layers\.\d+)\.mixer\.(qkv_proj|o_proj)\.kernel", r"inner.\1.self_attn.\2.weight"),
     (r"decoder\.(L_level\.layers\.\d+)\.mixer\.(gate_up_proj|down_proj)\.kernel", r"inner.\1.mlp_t.\2.weight"),
     (r"decoder\.embed_tokens\.embedding", r"inner.embed_tokens.embedding_weight"),

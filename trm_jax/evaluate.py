@@ -89,12 +89,13 @@ def answered(trained: Trained, evaluator: Evaluator, journal: Journal) -> Tally:
 
 
 def identity(trained: Trained, tasks: Sequence[Task]) -> dict[str, Any]:
-    """What decides an evaluation's answers: the model, the tasks and their variants."""
+    """What decides an evaluation's answers: the model, the tasks and their variants, and what computes them."""
     settings = trained.settings
     model = dataclasses.asdict(settings.arch)
-    del model["remat"]  # has no part in an answer
-    return {"format": 1, "step": trained.step, "weights": trained.digest,
+    del model["remat"], model["forward_dtype"]  # the one has no part in an answer, the other is told by `computed`
+    return {"format": 2, "step": trained.step, "weights": trained.digest,
             **{f"arch.{field}": value for field, value in model.items()},
+            **trained.computed,
             **{f"encoder.{field}": value for field, value in dataclasses.asdict(settings.encoder).items()},
             "canvas": settings.data.max_grid_size, "tasks": f"{len(tasks)} tasks, {set_digest(tasks)}",
             "eval.augmentations": settings.eval.augmentations, "eval.halt": settings.eval.halt,

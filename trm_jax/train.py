@@ -15,7 +15,6 @@ from pathlib import Path
 import jax
 import ml_collections
 from absl import app, flags, logging
-from flax import nnx
 from ml_collections import config_flags
 from tqdm import tqdm
 
@@ -25,22 +24,19 @@ from trm_jax.data.arc.tasks import TaskError
 from trm_jax.data.arc.voting import ATTEMPTS
 from trm_jax.data.pipeline import train_batches
 from trm_jax.data.split import load_tasks
-from trm_jax.dynamics.act import batch_shapes
 from trm_jax.dynamics.metrics import NonFiniteError
-from trm_jax.dynamics.optim import Optimiser, learning_rate
-from trm_jax.dynamics.state import TrainState, initial_state, parameter_counts
-from trm_jax.dynamics.steps import STEPS, Recipe
+from trm_jax.dynamics.optim import learning_rate
+from trm_jax.dynamics.state import TrainState, parameter_counts
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation.diagnosis import diagnose
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.pictures import watched
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import PRETRAINED_FILE
-from trm_jax.models.etrm import ETRM, split
 from trm_jax.paths import user_path
 from trm_jax.run import settings as settings_lib
 from trm_jax.run.bar import Bar
-from trm_jax.run.checkpoint import Checkpoints, SaveError, abstract
+from trm_jax.run.checkpoint import Checkpoints, SaveError
 from trm_jax.run.files import make_folder, write
 from trm_jax.run.interrupt import Interrupted, stop_request
 from trm_jax.run.lock import locked
@@ -48,20 +44,16 @@ from trm_jax.run.machine import resolve
 from trm_jax.run.mesh import (
     PROCESS_FLAGS,
     Agreement,
-    by_rows,
     check_divides,
     data_mesh,
     on_first,
-    per_shard,
-    replicated,
     start_processes,
-    state_shardings,
     to_global,
     together,
 )
 from trm_jax.run.pretrained import held_out_note, read_manifest, restore_decoder
 from trm_jax.run.profile import Profile
-from trm_jax.run.programs import compiled, compiled_measure
+from trm_jax.run.programs import compiled, compiled_measure, make_step
 from trm_jax.run.progress import Progress
 from trm_jax.run.record import RECORD_FILE, Origin, check_tasks, record
 from trm_jax.run.saved import saved_steps
@@ -120,42 +112,29 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin, pro
                             max_demos=settings.encoder.max_demos, process_index=jax.process_index(),
                             process_count=jax.process_count())
 
-    # Model and optimiser
-    def make_model() -> ETRM:
-        return ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(settings.train.seed))
-
-    optimiser = Optimiser(settings.optim, total_steps)
-    graph, _, _ = split(nnx.eval_shape(make_model))
-    online = settings.mode.name == "online"
-    carried = None if online else batch_shapes(rows, settings.encoder.max_demos, settings.seq_len)
-
-    # Shardings
-    def make_state() -> TrainState:
-        return initial_state(make_model(), optimiser, settings.train.seed, carried)
-
-    shapes = jax.eval_shape(make_state)
-    shardings = state_shardings(mesh, shapes)
+    # Model, optimiser and step
+    training = make_step(settings, mesh, len(tasks.train))
 
     # Evaluator
-    predict = compiled(mesh, graph, settings.eval.halt, settings.loss.type)
+    predict = compiled(mesh, training.graph, settings.eval.halt, settings.loss.type)
     table = Table(tasks.train, settings.data.variants) if settings.embeds_tasks else None
     evaluator = Evaluator(settings, mesh, predict, tasks.evaluation, tasks.all_evaluation, table)
-    diagnosis = functools.partial(diagnose, settings, mesh, compiled_measure(mesh, graph), tasks.evaluation)
+    diagnosis = functools.partial(diagnose, settings, mesh, compiled_measure(mesh, training.graph), tasks.evaluation)
 
     # Initialise or restore: (1) this run's latest whole checkpoint, (2) a pretrained decoder, (3) fresh.
     # A fresh run gets its folder only now that nothing can be wrong with its input.
-    start = None if resuming else fresh_state(make_state, shardings, settings)
+    start = None if resuming else fresh_state(training.init, settings)
     make_folder("--workdir", workdir)
     on_first(lambda: held.enter_context(locked("--workdir", workdir)))
     checkpoints = Checkpoints(workdir, say=say, **{name: getattr(settings.checkpoint, name) for name in (
         "keep", "every_minutes", "give_up_minutes")})
-    if resuming and (restored := checkpoints.restore(abstract(shapes, shardings))):
+    if resuming and (restored := checkpoints.restore(training.state)):
         state, position = restored
         batches.set_state(position)
         log = [f"continues {workdir} at step {int(state.step)}", *changed,
                *jump(settings, settings.steps(before, len(tasks.train)), total_steps, int(state.step))]
     else:
-        state, log = start or fresh_state(make_state, shardings, settings)
+        state, log = start or fresh_state(training.init, settings)
 
     # Writer
     writer = Writer(workdir, int(state.step), say)
@@ -174,11 +153,6 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin, pro
     writer.text("parameters", counts)
     writer.text("log", "\n".join(log))
     say("\n".join(log))
-
-    # Compile
-    recipe = Recipe(graph, settings.mode, settings.loss, optimiser, per_shard(mesh))
-    step = jax.jit(functools.partial(STEPS[settings.mode.name], recipe), donate_argnums=0,
-                   in_shardings=(shardings, by_rows(mesh)), out_shardings=(shardings, replicated(mesh)))
 
     # Loop
     done = int(state.step)
@@ -207,7 +181,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin, pro
                 if signal_number or done == last_step:
                     break
                 batch = progress.wait_for(batches)
-                state, metrics = step(state, to_global(mesh, batch))
+                state, metrics = training.step(state, to_global(mesh, batch))
                 done += 1
                 progress.add(metrics)
                 profile.finished(done, metrics)
@@ -236,10 +210,9 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin, pro
     return state
 
 
-def fresh_state(make_state: Callable[[], TrainState], shardings: TrainState,
-                settings: Settings) -> tuple[TrainState, list[str]]:
+def fresh_state(init: Callable[[], TrainState], settings: Settings) -> tuple[TrainState, list[str]]:
     """The state before the first batch, with a pretrained decoder where the settings name one; lines for the log."""
-    state = jax.jit(make_state, out_shardings=shardings)()
+    state = init()
     path = settings.train.load_pretrained_decoder
     if not path:
         return state, ["starts from fresh parameters"]

@@ -17,8 +17,13 @@ TASKS, ROWS, T, D = 40, 6, 2, 8  # rows of each task
 TASK = np.repeat(np.arange(TASKS), ROWS)
 
 
-def context(tokens, posterior=None, weight=None, kl=0.0):
-    return Context(jnp.asarray(tokens, jnp.float32), jnp.asarray(kl), posterior, weight)
+def context(tokens, posterior=None, weight=None):
+    return Context(jnp.asarray(tokens, jnp.float32), posterior, weight)
+
+
+@functools.partial(jax.jit, static_argnames="width")
+def metrics_of(tokens, rows, task, width=None, key=None):
+    return collapse.collapse_metrics(collapse.measure(context(tokens), rows, task, TASKS, width, key))
 
 
 def contexts(between, within, seed=0):
@@ -30,8 +35,7 @@ def contexts(between, within, seed=0):
 
 def values(tokens, rows=None, task=TASK):
     rows = np.ones(len(tokens), bool) if rows is None else rows
-    metrics = jax.jit(collapse.context_metrics)(context(tokens), jnp.asarray(rows), jnp.asarray(task))
-    return summarise(1, [jax.device_get(metrics)])
+    return summarise(1, [jax.device_get(metrics_of(tokens, jnp.asarray(rows), jnp.asarray(task)))])
 
 
 def test_a_context_that_tells_tasks_apart():
@@ -80,9 +84,8 @@ def test_every_number_against_numpy_over_the_chosen_rows():
 
 
 def test_steps_that_encode_one_row_or_none_do_not_pull_the_mean_down():
-    measure = jax.jit(collapse.context_metrics)
-    tokens = context(contexts(0.5, 0.3))
-    window = [jax.device_get(measure(tokens, jnp.arange(len(TASK)) < rows, jnp.asarray(TASK)))
+    tokens = contexts(0.5, 0.3)
+    window = [jax.device_get(metrics_of(tokens, jnp.arange(len(TASK)) < rows, jnp.asarray(TASK)))
               for rows in (len(TASK), 1, 0)]
     whole = summarise(1, window[:1])
     for name, value in summarise(1, window).items():
@@ -91,14 +94,27 @@ def test_steps_that_encode_one_row_or_none_do_not_pull_the_mean_down():
     assert summarise(1, window[2:]) == {}
 
 
+def test_a_sketch_of_a_context_keeps_its_variance_within_tasks():
+    """Unbiased over keys, with a standard error that falls with the width; everything else stays exact."""
+    tokens, rows, task = contexts(0.5, 0.3), jnp.ones(len(TASK), bool), jnp.asarray(TASK)
+    exact = summarise(1, [jax.device_get(metrics_of(tokens, rows, task))])
+    for width, tolerance in ((2, 0.15), (7, 0.05)):
+        keys = jax.random.split(jax.random.key(0), 40)
+        found = summarise(1, [jax.device_get(metrics_of(tokens, rows, task, width, key)) for key in keys])
+        assert found == pytest.approx(exact, rel=tolerance)
+        for name in exact.keys() - {"encoder_within_task_var", "encoder_collapse_ratio"}:
+            assert found[name] == pytest.approx(exact[name], rel=1e-6), name
+    still = np.repeat(tokens[::ROWS], ROWS, axis=0)  # all rows of a task are the same, in a sketch too
+    assert "encoder_collapse_ratio" not in summarise(1, [jax.device_get(metrics_of(still, rows, task, 2, keys[0]))])
+
+
 def statistics(tokens, rows, devices):
     """Statistics of rows that are split over devices; the posterior's mean is the first token, its σ is e⁻¹."""
     mesh = data_mesh(jax.devices()[:devices])
 
     def measure(tokens, rows, task):
         posterior = Posterior(tokens[:, 0], jnp.full_like(tokens[:, 0], -2.0))
-        kl = jnp.where(rows, posterior.kl(), 0).sum() / rows.sum()
-        return collapse.measure(context(tokens, posterior, rows, kl), rows, task, TASKS)
+        return collapse.measure(context(tokens, posterior, rows), rows, task, TASKS)
 
     split = jax.jit(measure, in_shardings=by_rows(mesh), out_shardings=replicated(mesh))
     return jax.device_get(split(jnp.asarray(tokens, jnp.float32), jnp.asarray(rows), jnp.asarray(TASK)))

@@ -1,4 +1,3 @@
-import functools
 import types
 
 import jax
@@ -15,7 +14,7 @@ from trm_jax.dynamics.losses import row_losses
 from trm_jax.models.decoder import ArchConfig
 from trm_jax.models.encoders import EncoderConfig
 from trm_jax.models.etrm import ETRM, split
-from trm_jax.run.mesh import by_rows, data_mesh, per_shard, replicated
+from trm_jax.run.mesh import data_mesh, summed_over_rows
 
 EVALUATED = [case for group in "CD" for case in parity.cases(group) if "eval/preds" in case.arrays]
 MAX_STEPS = 5
@@ -111,7 +110,7 @@ ARCH = ArchConfig(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycl
                   pos_encodings="rope", mlp_t=False, forward_dtype="float32", attention="xla", remat="none",
                   halt_max_steps=2, halt_exploration_prob=0.0)
 ENCODER = EncoderConfig(type="standard", num_layers=1, pooling_method="mean", set_layers=1, norm_style="post",
-                        layer_scale_init=0.0, final_norm=True, max_demos=3)
+                        layer_scale_init=0.0, final_norm=True, embedding_width=0, max_demos=3)
 
 
 def test_demos_of_a_variant_are_encoded_once_per_device():
@@ -130,11 +129,13 @@ def test_demos_of_a_variant_are_encoded_once_per_device():
                   row=np.zeros(rows, np.int32))
     graph, params, buffers = split(model)
 
-    @functools.partial(jax.jit, in_shardings=(replicated(mesh), by_rows(mesh), by_rows(mesh)))
+    def encode(weights, batch, variant):
+        model = nnx.merge(graph, *weights)
+        every = model.encoder(batch.demos, batch.demo_mask)
+        return (), (), (encode_variants(model, batch, variant).tokens, every.tokens)
+
     def run(params, batch, variant):
-        model = nnx.merge(graph, params, buffers)
-        every = model.encoder(batch.demos, batch.demo_mask, per_shard=per_shard(mesh))
-        return encode_variants(model, batch, variant, per_shard(mesh)).tokens, every.tokens
+        return jax.jit(summed_over_rows(mesh)(encode))((params, buffers), batch, variant)[2]
 
     once, every = run(params, batch, variant)
     assert np.isfinite(once).all()

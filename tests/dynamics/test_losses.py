@@ -40,7 +40,7 @@ def test_loss_head(case, head):
 
     def total(logits, q_halt, kl):
         rows = row_losses(logits, q_halt, jnp.asarray(arrays["head/labels"]), "stablemax")
-        return B * total_loss(rows, kl, kl_weight / B), rows
+        return B * total_loss(rows, kl, kl_weight / B, B), rows
 
     inputs = [jnp.asarray(arrays[f"head/{name}"]) for name in ("logits", "q_halt_logits", "kl_loss")]
     (value, rows), gradients = jax.value_and_grad(total, (0, 1, 2), has_aux=True)(*inputs)

@@ -11,7 +11,7 @@ from trm_jax.errors import ConfigError
 
 CONFIG = OptimConfig(lr=1e-2, lr_min_ratio=1.0, lr_warmup_steps=0, weight_decay=0.1, beta1=0.9, beta2=0.95,
                      grad_clip_norm=1.0, ema=True, ema_rate=0.999, encoder_lr_scale=0.5, freeze_encoder_steps=0,
-                     freeze_decoder_steps=0)
+                     freeze_decoder_steps=0, embedding_lr=1e-2, embedding_weight_decay=0.1)
 
 
 @pytest.mark.parity

@@ -16,6 +16,7 @@ from trm_jax.dynamics.steps import Draws, ModeConfig, Recipe, online_update, ori
 from trm_jax.models.etrm import split
 
 PARAMETER_ATOL = 2e-5
+GROUPS = 64  # above every task's number
 RARE = 1e-4  # share of elements whose gradient is rounding noise: AdamATan2 may move them by lr either way
 
 
@@ -27,8 +28,8 @@ def run(case):
     mode = ModeConfig("online" if online else "original", act_steps,
                       "once" if case.info["mode"] == "cached" else "every_step")
     optimiser = Optimiser(golden.optim_config(case), total_steps=100)
-    recipe = Recipe(split(model)[0], mode, golden.loss_config(case), optimiser)
-    state = initial_state(model, optimiser, 0, None if online else batches[0])
+    recipe = Recipe(split(model)[0], mode, golden.loss_config(case), optimiser, GROUPS)
+    state = initial_state(model, optimiser, jax.random.key(0), None if online else batches[0])
     update = jax.jit(functools.partial(online_update if online else original_update, recipe))
     eps = jnp.asarray(arrays["eps"]) if "eps" in arrays else None
     for i, batch in enumerate(batches):

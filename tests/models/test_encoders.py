@@ -11,7 +11,7 @@ from trm_jax.models.encoders import ENCODERS, Encoder, EncoderConfig, packing
 from trm_jax.models.encoders.latent import TaskLatent
 from trm_jax.models.encoders.packing import chunk_size, encode_valid
 from trm_jax.models.etrm import split
-from trm_jax.run.mesh import data_mesh, per_shard
+from trm_jax.run.mesh import data_mesh, summed_over_rows
 
 ARCH = ArchConfig(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_len=2,
                   pos_encodings="rope", mlp_t=False, forward_dtype="float32", attention="xla", remat="none",
@@ -21,7 +21,7 @@ B, K, S = 3, 4, 9
 
 def make(kind, pooling_method="mean"):
     config = EncoderConfig(type=kind, num_layers=1, pooling_method=pooling_method, set_layers=1, norm_style="pre",
-                           layer_scale_init=0.0, final_norm=True, max_demos=K)
+                           layer_scale_init=0.0, final_norm=True, embedding_width=0, max_demos=K)
     return Encoder(ARCH, config, nnx.Rngs(0))
 
 
@@ -136,13 +136,18 @@ def test_packing_by_device_equals_packing_at_once(kind, demos):
     graph, params, buffers = split(encoder)
     eps = encoder.noise(jax.random.key(0), 4, K)
 
-    def loss(params, per_shard):
-        context = nnx.merge(graph, params, buffers)(rows, valid, eps=eps, per_shard=per_shard)
-        return jnp.square(context.tokens[:, 0]).sum() + context.kl, context
+    units = encoder.latent_units(valid, jnp.ones(4, bool))
+    units = 1 if units is None else units.sum()
 
-    both = [jax.jit(jax.value_and_grad(lambda p, by=by: loss(p, by), has_aux=True))(params)
-            for by in (per_shard(mesh), lambda f: f)]
-    assert_same(*both)
+    def gradient(params, demos, valid, eps):
+        def loss(params):
+            context = nnx.merge(graph, params, buffers)(demos, valid, eps=eps)
+            return jnp.square(context.tokens[:, 0]).sum() + context.kl_share(units), context
+
+        (value, context), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        return (value, grads), (), context
+
+    assert_same(*(jax.jit(by(gradient))(params, rows, valid, eps) for by in (summed_over_rows(mesh), lambda f: f)))
 
 
 @pytest.mark.parametrize("kind", ENCODERS)

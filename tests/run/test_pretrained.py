@@ -18,7 +18,7 @@ from trm_jax.run.pretrained import MANIFEST_FILE, held_out_note, read_manifest, 
 ARCH = ArchConfig(**torch_files.ARCH, forward_dtype="auto", attention="auto", remat="auto",
                   halt_max_steps=16, halt_exploration_prob=0.5)
 ENCODER = EncoderConfig("lpn_standard", num_layers=1, pooling_method="mean", set_layers=1, norm_style="pre",
-                        layer_scale_init=0.0, final_norm=True, max_demos=2)
+                        layer_scale_init=0.0, final_norm=True, embedding_width=0, max_demos=2)
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,10 @@ from tools.torch_reference.losses import (
     softmax_cross_entropy,
     stablemax_cross_entropy,
 )
-from tools.torch_reference.optim import AdamATan2
+from tools.torch_reference.optim import AdamATan2, RowSignSGD
 from tools.torch_reference.training import (
     ETRM,
+    TRM,
     Batch,
     Carry,
     Record,
@@ -31,6 +32,7 @@ from tools.torch_reference.training import (
 
 __all__ = [
     "ETRM",
+    "TRM",
     "AdamATan2",
     "Batch",
     "Carry",
@@ -41,6 +43,7 @@ __all__ = [
     "Loss",
     "Output",
     "Record",
+    "RowSignSGD",
     "Trainer",
     "act_loss",
     "act_metrics",

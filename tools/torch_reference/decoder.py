@@ -122,7 +122,10 @@ class Decoder(nn.Module):
 
     def puzzle_context(self, identifiers: Tensor) -> Tensor:
         """Rows (B,) of the puzzle table, zero padded to P·D numbers and cut into tokens (B, P, D)."""
-        rows = self.puzzle_emb.weights[identifiers.long()]
+        return self.pad(self.puzzle_emb.weights[identifiers.long()])
+
+    def pad(self, rows: Tensor) -> Tensor:
+        """(B, W) → (B, P, D)."""
         hidden_size = self.H_init.shape[0]
         padded = F.pad(rows, (0, self.num_context * hidden_size - rows.shape[-1]))
         return padded.view(-1, self.num_context, hidden_size)

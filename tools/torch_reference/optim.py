@@ -1,4 +1,4 @@
-"""AdamATan2."""
+"""AdamATan2, and sign-SGD on the rows of a table that occur."""
 
 from collections.abc import Callable, Iterable
 
@@ -33,3 +33,21 @@ class AdamATan2(torch.optim.Optimizer):
                 denominator = v.sqrt() / (1 - beta2 ** state["step"]) ** 0.5
                 p.mul_(1 - lr * group["weight_decay"])
                 p.sub_(torch.atan2(m, denominator), alpha=lr / (1 - beta1 ** state["step"]))
+
+
+class RowSignSGD:
+    """Sign-SGD on the rows of `table` (N, W) that were looked up; no other row is touched, not even by decay."""
+
+    def __init__(self, table: Tensor, lr: float, weight_decay: float) -> None:
+        self.table, self.lr, self.weight_decay = table, lr, weight_decay
+
+    def look_up(self, rows: Tensor) -> Tensor:
+        """Copies of these rows (B,), through which the gradient reaches `step`."""
+        self.rows, self.copies = rows.long(), self.table[rows.long()].clone().requires_grad_()
+        return self.copies
+
+    @torch.no_grad()
+    def step(self) -> None:
+        rows, place = self.rows.unique(return_inverse=True)
+        summed = torch.zeros_like(self.table[rows]).index_add_(0, place, self.copies.grad)
+        self.table[rows] = self.table[rows] * (1 - self.lr * self.weight_decay) - self.lr * summed.sign()

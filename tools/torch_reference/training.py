@@ -10,7 +10,7 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 from tools.torch_reference.decoder import Decoder, Latents, Output
 from tools.torch_reference.encoders import Context, Encoder
 from tools.torch_reference.losses import Loss, act_loss
-from tools.torch_reference.optim import AdamATan2
+from tools.torch_reference.optim import AdamATan2, RowSignSGD
 
 # inputs (B, S), labels (B, S), demo_inputs (B, K, S), demo_labels (B, K, S), demo_mask (B, K)
 Batch = dict[str, Tensor]
@@ -28,11 +28,25 @@ class ETRM(nn.Module):
         return self.encoder(data["demo_inputs"], data["demo_labels"], data["demo_mask"], eps)
 
 
+class TRM(nn.Module):
+    """The model without encoder: `table` trains the decoder's puzzle embeddings, in the place of encoded demos."""
+
+    def __init__(self, decoder: Decoder, table: RowSignSGD) -> None:
+        super().__init__()
+        self.inner = decoder
+        self.encoder = nn.Module()  # without parameters
+        self.table = table
+
+    def encode(self, data: Batch, eps: None = None) -> Context:
+        rows = self.table.look_up(data["puzzle_identifiers"])
+        return Context(self.inner.pad(rows), None)
+
+
 @dataclasses.dataclass
 class Trainer:
     """A model with its optimiser and the hyper-parameters of an update."""
 
-    model: ETRM
+    model: ETRM | TRM
     optimizer: AdamATan2
     grad_clip_norm: float = 1.0
     kl_weight: float = 0.0
@@ -86,6 +100,8 @@ def update(
     )
     norm = clip_grad_norm_(model.parameters(), trainer.grad_clip_norm)
     trainer.optimizer.step()
+    if isinstance(model, TRM):
+        model.table.step()
     return Record(data, context, encoded, output, loss, norm, encoder_norm, decoder_norm)
 
 

@@ -51,7 +51,8 @@ class Statistics(struct.PyTreeNode):
     """What `collapse_metrics` is made of; statistics of several batches are added up by `add`.
 
     Attributes:
-        context: of the context by task, F = T·D.
+        context: of the context, F = T·D, in one group.
+        by_task: of the context by task, in F numbers or a sketch of them.
         norm: L2 norm of a context token.
         latent: of the posterior's mean, in one group, F = D; None for an encoder without latent, as the next two.
         kl: of the posterior to the prior, per encoded row or demonstration.
@@ -59,24 +60,49 @@ class Statistics(struct.PyTreeNode):
     """
 
     context: Moments
+    by_task: Moments
     norm: Mean
     latent: Moments | None
     kl: Mean | None
     std: Mean | None
 
 
-def measure(context: Context, rows: jax.Array, group: jax.Array, groups: int) -> Statistics:
-    """Statistics of the rows (B,) bool of a context, whose tasks are `group` (B,) of 0..groups−1."""
+def sketch(values: jax.Array, width: int, key: jax.Array) -> jax.Array:
+    """(B, F) → (B, width): sums of F / width numbers each under random signs (Charikar, Chen & Farach-Colton 2002).
+
+    Squared lengths and distances keep their expectation over keys, with a relative variance of at most 2 / width.
+    """
+    F = values.shape[1]
+    signed = values * jax.random.rademacher(key, (1, F), values.dtype)
+    return jnp.pad(signed, ((0, 0), (0, -F % width))).reshape(len(values), -1, width).sum(axis=1)
+
+
+def measure(context: Context, rows: jax.Array, group: jax.Array, groups: int, width: int | None = None,
+            key: jax.Array | None = None) -> Statistics:
+    """Statistics of the rows (B,) bool of a context, whose tasks are `group` (B,) of 0..groups−1.
+
+    Args:
+        width, key: rows of a task are compared in a `sketch` of so many numbers; None: in all F.
+    """
     context = jax.lax.stop_gradient(context)
     tokens = context.tokens.astype(jnp.float32)
     norm = mean_over(jnp.linalg.norm(tokens, axis=-1).mean(axis=-1), rows)
-    by_task = moments(tokens.reshape(len(tokens), -1), rows, group, groups)
+    values = tokens.reshape(len(tokens), -1)
+    compared = values
+    if width is not None and key is not None and width < values.shape[1]:
+        compared = sketch(values, width, key)
+    found = Statistics(_of_all(values, rows), moments(compared, rows, group, groups), norm, None, None, None)
     if context.posterior is None or context.weight is None:
-        return Statistics(by_task, norm, None, None, None)
-    mu, units = context.posterior.mu, context.weight.astype(jnp.float32).reshape(-1)
-    latent = moments(mu.reshape(-1, mu.shape[-1]), units, jnp.zeros(len(units), jnp.int32), 1)
-    return Statistics(by_task, norm, latent, Mean(context.kl * units.sum(), units.sum()),
-                      mean_over(context.posterior.std(), context.weight))
+        return found
+    mu, units = context.posterior.mu, context.weight.reshape(-1)
+    return found.replace(latent=_of_all(mu.reshape(-1, mu.shape[-1]), units),
+                         kl=mean_over(context.posterior.kl(), context.weight),
+                         std=mean_over(context.posterior.std(), context.weight))
+
+
+def _of_all(values: jax.Array, weight: jax.Array) -> Moments:
+    """Moments in one group."""
+    return moments(values, weight, jnp.zeros(len(values), jnp.int32), 1)
 
 
 def add(a: Statistics, b: Statistics) -> Statistics:
@@ -103,25 +129,22 @@ def collapse_metrics(found: Statistics) -> Metrics:
     The first four are defined as in the PyTorch trainers. Each metric weighs by its degrees of freedom, so that
     the mean over steps is not pulled down by steps that encode a row or two.
     """
-    by_task = found.context
-    rows, repeated = by_task.count.sum(), by_task.count > 1
-    tasks, freedom = repeated.sum(), jnp.maximum(rows - 1, 0)
-    within_freedom = jnp.maximum(by_task.count - 1, 0).sum()
-    count = by_task.count[:, None]
-    grand = (count * by_task.mean).sum(axis=0) / jnp.maximum(rows, 1)
+    rows, mean, square = found.context.count[0], found.context.mean[0], found.context.square[0]
+    count, numbers = found.by_task.count, square.size
+    repeated, freedom = count > 1, jnp.maximum(rows - 1, 0)
+    within_freedom = jnp.maximum(count - 1, 0).sum()
 
-    within = by_task.square.sum(axis=0)
-    total = within + (count * jnp.square(by_task.mean - grand[None])).sum(axis=0)
-    power = (within + (count * jnp.square(by_task.mean)).sum(axis=0)).mean()
-    std = jnp.sqrt(total / jnp.maximum(freedom, 1)).mean()
-    per_task = by_task.square.mean(axis=1) / jnp.maximum(by_task.count, 1)
-    within, total = within.mean(), total.mean()
+    std = jnp.sqrt(square / jnp.maximum(freedom, 1)).mean()
+    power = (square + rows * jnp.square(mean)).mean()
+    in_task = found.by_task.square.sum(axis=1) / numbers
+    within, total = in_task.sum(), square.mean()
+    per_task = in_task / jnp.maximum(count, 1)
     varies = (within > _ROUNDING * total).astype(jnp.float32)
     metrics = {
         "encoder_norm": found.norm,
         "encoder_token_std": Mean(std * freedom, freedom),
         "encoder_cross_sample_var": Mean(total / jnp.maximum(rows, 1) * freedom, freedom),
-        "encoder_within_task_var": Mean(jnp.where(repeated, per_task, 0).sum(), tasks.astype(jnp.float32)),
+        "encoder_within_task_var": mean_over(per_task, repeated),
         "encoder_relative_var": Mean(total, power * freedom / jnp.maximum(rows, 1)),
         "encoder_collapse_ratio": Mean(within * varies, varies * total * within_freedom / jnp.maximum(freedom, 1)),
     }
@@ -130,9 +153,3 @@ def collapse_metrics(found: Statistics) -> Metrics:
         metrics |= {"kl_loss": found.kl, "posterior_std": found.std,
                     "posterior_mean_var": Mean(found.latent.square.mean(), units)}
     return metrics
-
-
-def context_metrics(context: Context, rows: jax.Array, task: jax.Array) -> Metrics:
-    """`collapse_metrics` of one batch: of its rows (B,) bool, whose tasks have any numbers `task` (B,)."""
-    first = jnp.argmax(task[:, None] == task[None, :], axis=1)  # names a task by the first row of it
-    return collapse_metrics(measure(context, rows, first, len(task)))

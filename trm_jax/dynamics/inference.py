@@ -11,11 +11,11 @@ from flax import nnx, struct
 
 from trm_jax.data.arc.rows import PADDING
 from trm_jax.dynamics.act import Batch
-from trm_jax.dynamics.collapse import Statistics, measure
+from trm_jax.dynamics.collapse import Statistics
 from trm_jax.dynamics.losses import RowLosses, row_losses
 from trm_jax.dynamics.state import Tree
 from trm_jax.models.decoder import Latents
-from trm_jax.models.encoders import Context, PerShard
+from trm_jax.models.encoders import Context
 from trm_jax.models.etrm import ETRM
 
 HALTING = ("max_steps", "q")
@@ -49,22 +49,17 @@ class _Loop(struct.PyTreeNode):
     done: jax.Array
 
 
-def encode_variants(model: ETRM, batch: Batch, variant: jax.Array, per_shard: PerShard) -> Context:
-    """Context of every row, with the demonstrations of adjacent rows of the same variant encoded once per device.
+def encode_variants(model: ETRM, batch: Batch, variant: jax.Array) -> Context:
+    """Context of every row, with the demonstrations of adjacent rows of the same variant encoded once.
 
     Args:
         variant: (B,) int32; equal neighbours share their demonstrations.
     """
-    def owners(_: None, variant: jax.Array) -> tuple[jax.Array, jax.Array]:
-        first = jnp.concatenate([jnp.ones(1, bool), variant[1:] != variant[:-1]])
-        return first, jax.lax.cummax(jnp.where(first, jnp.arange(len(variant)), 0))
-
-    def share(_: None, tokens: jax.Array, owner: jax.Array) -> jax.Array:
-        return tokens[owner]
-
-    first, owner = per_shard(owners)(None, variant)
-    context = model.encoder(batch.demos, batch.demo_mask, rows=first & (variant != PADDING), per_shard=per_shard)
-    return context.replace(tokens=per_shard(share)(None, context.tokens, owner))
+    first = jnp.concatenate([jnp.ones(1, bool), variant[1:] != variant[:-1]])
+    owner = jax.lax.cummax(jnp.where(first, jnp.arange(len(variant)), 0))
+    context = model.encoder(batch.demos, batch.demo_mask, entries=model.encoder.entries(batch.row),
+                            rows=first & (variant != PADDING))
+    return context.replace(tokens=context.tokens[owner])
 
 
 def solve_rows(model: ETRM, batch: Batch, tokens: jax.Array, real: jax.Array,
@@ -89,34 +84,33 @@ def solve_rows(model: ETRM, batch: Batch, tokens: jax.Array, real: jax.Array,
         return _Loop(z, logits, q_halt, steps, done | (q_halt > 0) if halt == "q" else done)
 
     B, S = batch.inputs.shape
-    start = _Loop(decoder.initial(B), jnp.zeros((B, S, decoder.lm_head.out_features)), jnp.zeros(B),
-                  jnp.zeros(B, jnp.int32), ~real)
+    none = jnp.zeros_like(real, jnp.float32)  # of the device that the rows are on, as all that a loop begins with
+    logits = jnp.broadcast_to(none[:, None, None], (B, S, decoder.lm_head.out_features))
+    start = _Loop(decoder.initial(B), logits, none, none.astype(jnp.int32), ~real)
     end = jax.lax.while_loop(lambda loop: ~loop.done.all(), step, start)
     return Prediction(jnp.argmax(end.logits, axis=-1).astype(jnp.uint8), end.q_halt, end.steps), end.logits
 
 
-def predict(graph: nnx.GraphDef, halt: str, loss_type: str, per_shard: PerShard, params: Tree, buffers: Tree,
-            batch: Batch, variant: jax.Array) -> tuple[Prediction, RowLosses]:
-    """Predictions of a batch, and how right each row is.
+def predict(graph: nnx.GraphDef, halt: str, loss_type: str, params: Tree, buffers: Tree, batch: Batch,
+            variant: jax.Array) -> tuple[Prediction, RowLosses]:
+    """Predictions of a batch, and how right each row is. No row depends on another.
 
     Args:
-        graph, halt, loss_type, per_shard: static.
+        graph, halt, loss_type: static.
         variant: (B,) int32 running number of the row's (task, variant), PADDING for a padded row.
     """
     model = nnx.merge(graph, params, buffers)
-    context = encode_variants(model, batch, variant, per_shard)
+    context = encode_variants(model, batch, variant)
     prediction, logits = solve_rows(model, batch, context.tokens, variant != PADDING, halt)
     return prediction, row_losses(logits, prediction.q_halt, batch.labels, loss_type)
 
 
-def encoder_statistics(graph: nnx.GraphDef, per_shard: PerShard, params: Tree, buffers: Tree, batch: Batch,
-                       variant: jax.Array, groups: int) -> Statistics:
-    """How the contexts of a batch vary over and within `groups` tasks, which `batch.task` numbers from 0.
+def contexts(graph: nnx.GraphDef, params: Tree, buffers: Tree, batch: Batch, variant: jax.Array) -> Context:
+    """Context of a batch, for `collapse.measure`.
 
     Args:
-        graph, per_shard, groups: static.
-        variant: (B,) int32, PADDING for a padded row.
+        graph: static.
+        variant: (B,) int32, PADDING for a padded row, which is not encoded.
     """
-    real = variant != PADDING
     encoder = nnx.merge(graph, params, buffers).encoder
-    return measure(encoder(batch.demos, batch.demo_mask, rows=real, per_shard=per_shard), real, batch.task, groups)
+    return encoder(batch.demos, batch.demo_mask, entries=encoder.entries(batch.row), rows=variant != PADDING)

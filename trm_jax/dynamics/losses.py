@@ -89,6 +89,11 @@ def row_losses(logits: jax.Array, q_halt: jax.Array, labels: jax.Array, loss_typ
     )
 
 
-def total_loss(rows: RowLosses, kl: jax.Array, kl_weight: float) -> jax.Array:
-    """Batch mean of token loss + ½ · halt loss, + `kl_weight` · kl."""
-    return rows.lm.mean() + 0.5 * rows.q_halt.mean() + kl_weight * kl
+def total_loss(rows: RowLosses, kl: jax.Array, kl_weight: float, batch_rows: int) -> jax.Array:
+    """What these rows add to the loss of a batch: its mean of token loss + ½ · halt loss, + `kl_weight` · kl.
+
+    Args:
+        kl: the rows' share of the batch's mean KL.
+        batch_rows: of the whole batch, over all devices.
+    """
+    return (rows.lm.sum() + 0.5 * rows.q_halt.sum()) / batch_rows + kl_weight * kl

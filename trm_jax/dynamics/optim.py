@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from trm_jax.dynamics.table import update_rows
 from trm_jax.errors import ConfigError, check_numbers
 
 Tree = Any
@@ -36,13 +37,15 @@ class OptimConfig:
     encoder_lr_scale: float
     freeze_encoder_steps: int
     freeze_decoder_steps: int
+    embedding_lr: float
+    embedding_weight_decay: float
 
     def __post_init__(self) -> None:
-        check_numbers("optim", self, ["lr", "grad_clip_norm"], above=0)
+        check_numbers("optim", self, ["lr", "grad_clip_norm", "embedding_lr"], above=0)
         check_numbers("optim", self, ["beta1", "beta2", "ema_rate"], at_least=0, below=1)
         check_numbers("optim", self, ["lr_min_ratio"], at_least=0, at_most=1)
         check_numbers("optim", self, ["weight_decay", "lr_warmup_steps", "freeze_encoder_steps",
-                                      "freeze_decoder_steps"], at_least=0)
+                                      "freeze_decoder_steps", "embedding_weight_decay"], at_least=0)
         check_numbers("optim", self, ["encoder_lr_scale"], above=0)  # freeze_encoder_steps is what stops an encoder
 
 
@@ -137,6 +140,16 @@ class Optimiser:
         """Optimiser state for `params`."""
         group_labels(params)  # an unmatched parameter is an error at the start, not in the middle of a run
         return self.transform.init(params)
+
+    def update_table(self, table: jax.Array, row: jax.Array, grads: jax.Array, step: jax.Array) -> jax.Array:
+        """The embedding table after a batch that looked up `row` (B,); see `table.update_rows`.
+
+        Its rate follows the schedule of all others; it is frozen where an encoder would be, and never clipped.
+        """
+        config = self.config
+        rate = self.schedule(step + 1) * (config.embedding_lr / config.lr)
+        rate = jnp.where(step >= config.freeze_encoder_steps, rate, 0.0)
+        return update_rows(table, row, grads, rate, config.embedding_weight_decay)
 
     def update(self, grads: Tree, state: AdamATan2State, params: Tree, step: jax.Array,
                encoded: jax.Array) -> tuple[Tree, AdamATan2State, GradNorms]:

@@ -6,20 +6,23 @@ Shapes: B rows, T context tokens, D hidden size.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
 from trm_jax.dynamics.act import Batch, Carry, Exploration, empty_carry, explore, has_halted, refill
-from trm_jax.dynamics.collapse import context_metrics
+from trm_jax.dynamics.collapse import collapse_metrics, measure
 from trm_jax.dynamics.losses import LossConfig, RowLosses, row_losses, total_loss
-from trm_jax.dynamics.metrics import Metrics, mean_over, single, solving_metrics
-from trm_jax.dynamics.optim import AdamATan2State, Optimiser, moving_average
-from trm_jax.dynamics.state import TrainState, Tree
+from trm_jax.dynamics.metrics import Mean, Metrics, mean_over, single, solving_metrics
+from trm_jax.dynamics.optim import Optimiser, moving_average
+from trm_jax.dynamics.state import RowSums, TrainState, Tree
 from trm_jax.errors import ConfigError, check_choice
-from trm_jax.models.encoders import Context, PerShard
+from trm_jax.models.encoders import Context
 from trm_jax.models.etrm import ETRM
+
+DRAWS, SKETCH = 0, 1  # streams of random numbers: what trains, and what only looks on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +45,21 @@ class ModeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a step needs besides its arguments; all of it is static under jit."""
+    """What a step needs besides its arguments; all of it is static under jit.
+
+    Attributes:
+        groups: tasks that rows come from, `Batch.task` counts them.
+        row_sums: takes the gradient over all rows, wherever they lie; by default they are all here.
+        sketch_width: numbers in which contexts of a task are compared, see `collapse.measure`; None: all of them.
+    """
 
     graph: nnx.GraphDef
     mode: ModeConfig
     loss: LossConfig
     optimiser: Optimiser
-    per_shard: PerShard = lambda f: f
+    groups: int
+    row_sums: RowSums = lambda f: f
+    sketch_width: int | None = None
 
 
 class Draws(struct.PyTreeNode):
@@ -72,6 +83,13 @@ def draw(key: jax.Array, model: ETRM, batch: Batch, mode: ModeConfig) -> Draws:
                  model.encoder.noise(noise_key, rows, slots))
 
 
+class Whole(struct.PyTreeNode):
+    """The batch that some rows are part of: how many rows it has, and how many units of the latent are encoded."""
+
+    rows: int = struct.field(pytree_node=False)
+    units: jax.Array
+
+
 class Forward(struct.PyTreeNode):
     """What one ACT step computes besides its loss and the carry."""
 
@@ -81,40 +99,61 @@ class Forward(struct.PyTreeNode):
     rows: RowLosses
 
 
-def act_step(model: ETRM, carry: Carry, encoded: jax.Array, eps: jax.Array | None, loss: LossConfig,
-             per_shard: PerShard) -> tuple[jax.Array, tuple[Carry, Forward]]:
-    """Loss and outcome of one ACT step on the carry's own data.
+def act_step(model: ETRM, carry: Carry, encoded: jax.Array, entries: jax.Array | None, eps: jax.Array | None,
+             loss: LossConfig, whole: Whole) -> tuple[jax.Array, tuple[Carry, Forward]]:
+    """One ACT step on the carry's own data: what it adds to the loss of the whole batch, and its outcome.
 
     Args:
         encoded: (B,) bool, rows whose context is encoded now, with gradient; the others read theirs in the carry.
+        entries: (B, W), what the rows find in the embedding table; None without one.
     """
     batch = carry.batch
-    context = model.encoder(batch.demos, batch.demo_mask, eps=eps, rows=encoded, per_shard=per_shard)
+    context = model.encoder(batch.demos, batch.demo_mask, entries=entries, eps=eps, rows=encoded)
     kept = jax.lax.stop_gradient(carry.context)
     tokens = jnp.where(encoded[:, None, None], context.tokens.astype(kept.dtype), kept)
     z, logits, q = model.decoder(carry.z, batch.inputs, tokens)
     rows = row_losses(logits, q[:, 0], batch.labels, loss.type)
     carry = carry.replace(z=z, context=jax.lax.stop_gradient(tokens), steps=carry.steps + 1)
-    return total_loss(rows, context.kl, loss.kl_weight), (carry, Forward(context, logits, q, rows))
+    kl = context.kl_share(whole.units)
+    return total_loss(rows, kl, loss.kl_weight, whole.rows), (carry, Forward(context, logits, q, rows))
 
 
 def update(recipe: Recipe, state: TrainState, carry: Carry, encoded: jax.Array,
-           eps: jax.Array | None) -> tuple[Tree, AdamATan2State, Carry, Forward, Metrics]:
-    """One ACT step, its gradient, and one optimiser update of `state`'s parameters."""
-    def loss_of(params: Tree) -> tuple[jax.Array, tuple[Carry, Forward]]:
-        model = nnx.merge(recipe.graph, params, state.buffers)
-        return act_step(model, carry, encoded, eps, recipe.loss, recipe.per_shard)
+           eps: jax.Array | None) -> tuple[TrainState, Carry, Forward, Metrics]:
+    """One ACT step, its gradient, and one optimiser update of `state`: of its parameters, and of its table if any."""
+    def of_rows(everywhere: tuple[Tree, Tree, Whole], carry: Carry, encoded: jax.Array,
+                eps: jax.Array | None) -> tuple[Any, Any, Any]:
+        params, buffers, whole = everywhere
 
-    (loss, (stepped, forward)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    params, opt, norms = recipe.optimiser.update(grads, state.opt, state.params, state.step, encoded.any())
+        def loss_of(params: Tree, entries: jax.Array | None) -> tuple[jax.Array, tuple[Carry, Forward]]:
+            model = nnx.merge(recipe.graph, params, buffers)
+            return act_step(model, carry, encoded, entries, eps, recipe.loss, whole)
+
+        entries = nnx.merge(recipe.graph, params, buffers).encoder.entries(carry.batch.row)
+        (loss, outcome), (grads, in_table) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(params, entries)
+        looked_up = None if entries is None else (carry.batch.row, in_table)
+        return (loss, grads, encoded.sum(dtype=jnp.float32)), looked_up, outcome
+
+    encoder = nnx.merge(recipe.graph, state.params, state.buffers).encoder
+    units = encoder.latent_units(carry.batch.demo_mask, encoded)
+    whole = Whole(len(encoded), jnp.ones(()) if units is None else units.sum(dtype=jnp.float32))
+    (loss, grads, encoded_rows), looked_up, (stepped, forward) = recipe.row_sums(of_rows)(
+        (state.params, state.buffers, whole), carry, encoded, eps)
+    params, opt, norms = recipe.optimiser.update(grads, state.opt, state.params, state.step, encoded_rows > 0)
+    buffers = state.buffers
+    if looked_up is not None:
+        row, in_table = looked_up
+        table = recipe.optimiser.update_table(buffers["encoder"]["table"], row, in_table, state.step)
+        buffers = buffers | {"encoder": {"table": table}}
     metrics = {
         "loss": single(loss),
-        **context_metrics(forward.context, encoded, carry.batch.task),
+        **collapse_metrics(measure(forward.context, encoded, carry.batch.task, recipe.groups,
+                                   recipe.sketch_width, _step_key(state, SKETCH))),
         "grad/encoder_norm": single(norms.encoder),
         "grad/decoder_norm": single(norms.decoder),
         "grad/total_norm": single(norms.total),
     }
-    return params, opt, stepped, forward, metrics
+    return state.replace(params=params, opt=opt, buffers=buffers), stepped, forward, metrics
 
 
 def original_update(recipe: Recipe, state: TrainState, batch: Batch,
@@ -125,7 +164,7 @@ def original_update(recipe: Recipe, state: TrainState, batch: Batch,
     started = state.carry.halted
     carry = refill(state.carry, batch, model.decoder)
     encoded = started if recipe.mode.encode == "once" else jnp.ones_like(started)
-    params, opt, carry, forward, metrics = update(recipe, state, carry, encoded, draws.eps)
+    state, carry, forward, metrics = update(recipe, state, carry, encoded, draws.eps)
 
     q_halt = forward.q[:, 0]
     halted = has_halted(carry.steps, q_halt, draws.exploration, model.decoder.arch)
@@ -133,15 +172,14 @@ def original_update(recipe: Recipe, state: TrainState, batch: Batch,
     metrics["steps"] = mean_over(carry.steps, jnp.ones_like(halted))
     metrics["halted_steps"] = mean_over(carry.steps, halted)
     metrics["encoder_grad_rows"] = mean_over(encoded, jnp.ones_like(encoded))
-    state = state.replace(params=params, opt=opt, carry=carry.replace(halted=halted),
-                          samples=state.samples + started.sum())
+    state = state.replace(carry=carry.replace(halted=halted), samples=state.samples + started.sum())
     return _finish(recipe, state, metrics), metrics, forward
 
 
 def original_step(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """One batch of the original dynamics: refill halted rows, one ACT step, one update, halt."""
     model = nnx.merge(recipe.graph, state.params, state.buffers)
-    draws = draw(_step_key(state), model, batch, recipe.mode)
+    draws = draw(_step_key(state, DRAWS), model, batch, recipe.mode)
     state, metrics, _ = original_update(recipe, state, batch, draws)
     return state, metrics
 
@@ -156,26 +194,22 @@ def online_update(recipe: Recipe, state: TrainState, batch: Batch,
     carry = refill(empty_carry(model.decoder, batch), batch, model.decoder)
     encoded = jnp.ones_like(carry.halted)
 
-    def body(loop: tuple[Tree, AdamATan2State, Carry],
-             draws: Draws) -> tuple[tuple[Tree, AdamATan2State, Carry], tuple[Metrics, Forward]]:
-        params, opt, carry = loop
-        params, opt, carry, forward, metrics = update(recipe, state.replace(params=params, opt=opt), carry,
-                                                      encoded, draws.eps)
+    def body(loop: tuple[TrainState, Carry], draws: Draws) -> tuple[tuple[TrainState, Carry], tuple[Metrics, Forward]]:
+        state, carry, forward, metrics = update(recipe, *loop, encoded, draws.eps)
         last = carry.steps == recipe.mode.num_act_steps
         metrics |= solving_metrics(forward.rows, forward.q[:, 0], last)
-        return (params, opt, carry), (metrics, forward)
+        return (state, carry), (metrics, forward)
 
-    loop, (metrics, forward) = jax.lax.scan(body, (state.params, state.opt, carry), draws,
-                                            length=recipe.mode.num_act_steps)
+    (state, _), (metrics, forward) = jax.lax.scan(body, (state, carry), draws, length=recipe.mode.num_act_steps)
     metrics = jax.tree.map(lambda m: m.sum(axis=0), metrics)
-    state = state.replace(params=loop[0], opt=loop[1], samples=state.samples + len(batch.inputs))
+    state = state.replace(samples=state.samples + len(batch.inputs))
     return _finish(recipe, state, metrics), metrics, forward
 
 
 def online_step(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """One batch of the online dynamics: a fresh carry, then `num_act_steps` ACT steps with an update each."""
     model = nnx.merge(recipe.graph, state.params, state.buffers)
-    keys = jax.random.split(_step_key(state), recipe.mode.num_act_steps)
+    keys = jax.random.split(_step_key(state, DRAWS), recipe.mode.num_act_steps)
     draws = jax.vmap(lambda key: draw(key, model, batch, recipe.mode))(keys)
     state, metrics, _ = online_update(recipe, state, batch, draws)
     return state, metrics
@@ -187,14 +221,15 @@ STEPS: dict[str, Callable[[Recipe, TrainState, Batch], tuple[TrainState, Metrics
 }
 
 
-def _step_key(state: TrainState) -> jax.Array:
-    return jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+def _step_key(state: TrainState, stream: int) -> jax.Array:
+    """The key of this batch for one of the two streams of random numbers."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(state.key), stream), state.step)
 
 
 def _finish(recipe: Recipe, state: TrainState, metrics: Metrics) -> TrainState:
     """Closes a batch: learning rate and samples are logged, the moving average and the step count advance."""
     metrics["lr"] = single(recipe.optimiser.schedule(state.step + 1))
-    metrics["samples"] = single(state.samples)
+    metrics["samples"] = Mean(state.samples, jnp.ones(()))  # a whole number, exact
     ema = state.ema
     if ema is not None:
         ema = moving_average(ema, state.params, recipe.optimiser.config.ema_rate)

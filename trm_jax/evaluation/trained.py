@@ -6,8 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -56,6 +58,13 @@ class Trained:
     table: Table | None
     notes: tuple[str, ...]
 
+    @property
+    def computed(self) -> dict[str, Any]:
+        """What an answer may depend on besides the model: of two that are all but equal rounding decides."""
+        return {"forward_dtype": jnp.dtype(self.settings.arch.dtype).name, "attention": self.settings.arch.attention,
+                "devices": self.mesh.size,
+                "device": self.mesh.devices.flat[0].device_kind}
+
     @functools.cached_property
     def digest(self) -> str:
         """The first 16 hex digits of the sha256 of all weights."""
@@ -79,8 +88,9 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
     workdir = user_path(workdir)
     own = settings_lib.load(workdir)
     settings, chosen = resolve(settings_lib.load(workdir, changes), mesh, training=False)
-    graph, params, buffers = split(nnx.eval_shape(
-        lambda: ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(settings.train.seed))))
+    table = Table(load_tasks(own.data).train, own.data.variants) if own.embeds_tasks else None
+    graph, params, buffers = split(nnx.eval_shape(lambda: ETRM(
+        settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0), 0 if table is None else len(table))))
     used = "ema" if settings.optim.ema else "params"  # see TrainState.eval_params
     like = {used: params, "buffers": buffers}
     number, fields, notes = restore_fields(workdir, step,
@@ -91,7 +101,6 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
     if (workdir / PRETRAINED_FILE).exists():
         note = json.loads((workdir / PRETRAINED_FILE).read_text()).get("held_out_note")
         notes += [note] if note else []
-    table = Table(load_tasks(own.data).train, own.data.variants) if own.embeds_tasks else None
     return Trained(workdir, settings, tuple(chosen), own.data, number, mesh, fields[used],
                    fields["buffers"], compiled(mesh, graph, settings.eval.halt, settings.loss.type),
                    compiled_measure(mesh, graph), table, tuple(notes))

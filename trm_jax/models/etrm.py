@@ -5,22 +5,23 @@ from typing import Any
 from flax import nnx
 
 from trm_jax.models.decoder import ArchConfig, Decoder
-from trm_jax.models.encoders import Encoder, EncoderConfig
+from trm_jax.models.encoders import EncoderConfig, make_source
 from trm_jax.models.layers import Buffer
 
 Tree = dict[str, Any]
 
 
 class ETRM(nnx.Module):
-    """Encoder and decoder of one canvas size.
+    """Encoder, or another source of context, and decoder of one canvas size.
 
     Args:
         arch, encoder: the config's sections.
         seq_len: S, tokens of one grid canvas (side²).
+        table_rows: of the embedding table, 0 for a model that reads demonstrations.
     """
 
-    def __init__(self, arch: ArchConfig, encoder: EncoderConfig, seq_len: int, rngs: nnx.Rngs):
-        self.encoder = Encoder(arch, encoder, rngs)
+    def __init__(self, arch: ArchConfig, encoder: EncoderConfig, seq_len: int, rngs: nnx.Rngs, table_rows: int = 0):
+        self.encoder = make_source(arch, encoder, table_rows, rngs)
         self.decoder = Decoder(arch, seq_len, rngs)
 
 

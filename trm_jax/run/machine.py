@@ -18,7 +18,7 @@ from trm_jax.dynamics.act import Batch, batch_shapes
 from trm_jax.errors import ConfigError
 from trm_jax.models.attention import attend
 from trm_jax.models.decoder import AUTO, ArchConfig
-from trm_jax.models.encoders import ENCODERS, EncoderConfig
+from trm_jax.models.encoders import SOURCES, EncoderConfig
 from trm_jax.models.etrm import ETRM
 from trm_jax.models.remat import REMAT
 from trm_jax.run.mesh import Mesh
@@ -94,8 +94,9 @@ def _refusal(settings: Settings, device: jax.Device, attempt: Attempt) -> str:
 def try_fused(settings: Settings, device: jax.Device) -> None:
     """Runs cuDNN's attention forward and backward at the lengths and head sizes of a run. Raises what it raises."""
     arch = settings.arch
-    pair = 2 * settings.seq_len + (ENCODERS[settings.encoder.type].grid == "cls")
-    lengths = {pair} if arch.mlp_t else {pair, arch.puzzle_emb_len + settings.seq_len}
+    lengths = SOURCES[settings.encoder.type].attends(settings.seq_len)
+    if not arch.mlp_t:
+        lengths |= {arch.puzzle_emb_len + settings.seq_len}
     for length in sorted(lengths):
         shape = (2, length, arch.num_heads, arch.hidden_size // arch.num_heads)
         q = jax.device_put(jnp.ones(shape, arch.dtype), device)
@@ -117,7 +118,8 @@ def with_remat(settings: Settings, devices: int, available: int) -> tuple[Settin
     """`settings` as each of so many devices with `available` bytes recomputes, and how and why, for the log."""
     how, why = settings.arch.remat, ""
     if how == AUTO:
-        how, why = fitting_remat(settings, settings.data.global_batch_size // devices, available)
+        rows = settings.data.global_batch_size // devices // settings.train.microbatches
+        how, why = fitting_remat(settings, max(rows, 1), available)
     return _with(settings, remat=how), how + (f" ({why})" if why else "")
 
 
@@ -137,12 +139,12 @@ def fitting_remat(settings: Settings, rows: int, available: int) -> tuple[str, s
 def kept_bytes(arch: ArchConfig, encoder: EncoderConfig, seq_len: int, rows: int) -> int:
     """Bytes that one ACT step of `rows` rows keeps for its backward pass, by tracing it; parameters are not counted."""
     batch = batch_shapes(rows, encoder.max_demos, seq_len)
-    graph, weights = nnx.split(nnx.eval_shape(lambda: ETRM(arch, encoder, seq_len, nnx.Rngs(0))))
+    graph, weights = nnx.split(nnx.eval_shape(lambda: ETRM(arch, encoder, seq_len, nnx.Rngs(0), table_rows=1)))
 
     def kept(weights: nnx.State, batch: Batch) -> Any:
         def logits(weights: nnx.State) -> jax.Array:
             model = nnx.merge(graph, weights)
-            context = model.encoder(batch.demos, batch.demo_mask).tokens
+            context = model.encoder(batch.demos, batch.demo_mask, entries=model.encoder.entries(batch.row)).tokens
             return model.decoder(model.decoder.initial(rows), batch.inputs, context)[1]
 
         return jax.vjp(logits, weights)[1]

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from trm_jax.dynamics.state import TrainState
+from trm_jax.dynamics.state import RowFunction, RowSums, TrainState
 from trm_jax.errors import ConfigError
 from trm_jax.run.reasons import reason
 
@@ -187,20 +187,55 @@ class Agreement:
         return tuple(int(number) for number in found[: len(said)])
 
 
-def per_shard(mesh: Mesh) -> Callable[[Callable[..., Tree]], Callable[..., Tree]]:
-    """A wrapper that runs f(weights, *rows) on each device's rows by itself; `weights` are on every device.
+def summed_over_rows(mesh: Mesh, parts: int = 1) -> RowSums:
+    """A wrapper that runs f(everywhere, *rows) → (sums, shown, own) on each device's rows by itself.
 
-    The weights are marked as varying before f sees them, so that the sum of their gradients over devices is
-    taken once, outside of f: inside a branch that only some devices take it would wait for ever.
+    `everywhere` is whole on every device, `rows` and `own` are split by rows. `sums` are added up over `parts` equal
+    parts of a device's rows, which f is given one after another, and then over devices; `shown` are rows that every
+    device gets to see. Both come in one reduction: nothing else crosses devices.
+
+    What is everywhere is marked as varying before f sees it, so that a gradient taken within f is the device's own:
+    within a branch or a loop that only some devices take, a sum over all would wait for ever.
     """
-    def wrap(f: Callable[..., Tree]) -> Callable[..., Tree]:
-        def body(weights: Tree, *rows: Tree) -> Tree:
-            return f(jax.tree.map(lambda w: jax.lax.pcast(w, AXIS, to="varying"), weights), *rows)
+    def wrap(f: RowFunction) -> RowFunction:
+        def body(everywhere: Tree, *rows: Tree) -> tuple[Tree, Tree, Tree]:
+            sums, shown, own = _in_parts(f, parts)(_varying(everywhere), *rows)
+            return *jax.lax.psum((sums, jax.tree.map(_among_all, shown)), AXIS), own
 
-        def call(weights: Tree, *rows: Tree) -> Tree:
-            specs = (PartitionSpec(), *(PartitionSpec(AXIS) for _ in rows))
-            return jax.shard_map(body, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS))(weights, *rows)
+        def call(everywhere: Tree, *rows: Tree) -> tuple[Tree, Tree, Tree]:
+            whole, by_row = PartitionSpec(), PartitionSpec(AXIS)
+            return jax.shard_map(body, mesh=mesh, in_specs=(whole, *(by_row for _ in rows)),
+                                 out_specs=(whole, whole, by_row))(everywhere, *rows)
 
         return call
 
     return wrap
+
+
+def _in_parts(f: RowFunction, parts: int) -> RowFunction:
+    """f on `parts` equal parts of its rows, one after another, whose sums are added up."""
+    if parts == 1:
+        return f
+
+    def call(everywhere: Tree, *rows: Tree) -> tuple[Tree, Tree, Tree]:
+        def add(total: Tree, rows: tuple[Tree, ...]) -> tuple[Tree, Tree]:
+            sums, *of_rows = f(everywhere, *rows)
+            return jax.tree.map(jax.numpy.add, total, sums), of_rows
+
+        cut = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), rows)
+        sums, *_ = jax.eval_shape(f, everywhere, *jax.tree.map(lambda leaf: leaf[0], cut))
+        total = _varying(jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), sums))
+        total, of_rows = jax.lax.scan(add, total, cut)
+        return total, *jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), of_rows)
+
+    return call
+
+
+def _among_all(own: jax.Array) -> jax.Array:
+    """This device's rows where they stand among all, zeros in the others' places: their sum shows all."""
+    everyone = jax.numpy.zeros_like(own, shape=(jax.lax.axis_size(AXIS) * len(own), *own.shape[1:]))
+    return jax.lax.dynamic_update_slice_in_dim(everyone, own, jax.lax.axis_index(AXIS) * len(own), axis=0)
+
+
+def _varying(tree: Tree) -> Tree:
+    return jax.tree.map(lambda leaf: jax.lax.pcast(leaf, AXIS, to="varying"), tree)

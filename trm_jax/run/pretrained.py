@@ -92,7 +92,8 @@ def model_shapes(arch: dict[str, Any], encoder: dict[str, Any] | None, seq_len: 
     if encoder is None:
         _, params, buffers = split(nnx.eval_shape(lambda: Decoder(sizes, tokens, nnx.Rngs(0))))
         return {"decoder": params}, {"decoder": buffers}
-    settings = EncoderConfig(**encoder, max_demos=1)  # no shape depends on the number of slots
+    # No shape depends on the number of slots, and what is converted reads demonstrations.
+    settings = EncoderConfig(**encoder, embedding_width=0, max_demos=1)
     _, params, buffers = split(nnx.eval_shape(lambda: ETRM(sizes, settings, tokens, nnx.Rngs(0))))
     return params, buffers
 

@@ -37,6 +37,10 @@ MEANT: dict[str, Any] = {
     "train.stall_minutes": 0.0,
     "checkpoint.every_minutes": 0.0,
     "checkpoint.give_up_minutes": 0.0,
+    "train.microbatches": 1,
+    "encoder.embedding_width": 0,
+    "optim.embedding_lr": 1e-2,
+    "optim.embedding_weight_decay": 0.1,
 }
 
 # What an evaluation of a trained run may set otherwise than its training did.
@@ -44,6 +48,7 @@ CHANGEABLE = ("eval.augmentations", "eval.halt", "eval.batch_size", "eval.pass_k
               "data.source", "arch.halt_max_steps", "arch.forward_dtype", "arch.attention", "arch.remat")
 # What a run that continues may set otherwise than it began; of these, only the start of a run reads the last.
 FREE = ("train.max_steps", "train.epochs", "train.eval_interval", "train.log_every_steps", "train.stall_minutes",
+        "train.microbatches",
         "eval.*", "checkpoint.*", "data.max_eval_groups", "arch.forward_dtype", "arch.attention", "arch.remat",
         "train.load_pretrained_decoder")
 AT_START = ("train", "load_pretrained_decoder")
@@ -61,12 +66,14 @@ class TrainConfig:
     max_steps: int
     log_every_steps: int
     stall_minutes: float
+    microbatches: int
     seed: int
     load_pretrained_decoder: str
 
     def __post_init__(self) -> None:
-        check_numbers("train", self, ["epochs", "eval_interval", "log_every_steps"], at_least=1)
-        check_numbers("train", self, ["max_steps", "stall_minutes", "seed"], at_least=0)
+        check_numbers("train", self, ["epochs", "eval_interval", "log_every_steps", "microbatches"], at_least=1)
+        check_numbers("train", self, ["max_steps", "stall_minutes"], at_least=0)
+        check_numbers("train", self, ["seed"], at_least=0, below=2**32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +133,9 @@ class Settings:
         for field, neutral in self.encoder.unread.items():
             raise ConfigError(f"encoder.{field}={getattr(self.encoder, field)!r} has no effect with encoder.type="
                               f"{self.encoder.type!r}; set encoder.{field}={neutral!r}")
+        if self.embeds_tasks and self.mode.encode == "once":
+            raise ConfigError("encoder.type='embedding' is looked up, and trained, at every ACT step; set "
+                              "mode.encode='every_step'")
         if self.embeds_tasks and not self.data.variants:
             raise ConfigError("encoder.type='embedding' has a row for each fixed variant of a task; set data.variants "
                               "to at least 1, the task as it is")

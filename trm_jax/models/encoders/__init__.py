@@ -1,36 +1,37 @@
-"""Demonstration encoders: rows of one table, composed of a grid encoder, an aggregation and a latent.
+"""Where a context comes from: demonstration encoders, composed of a grid encoder, an aggregation and a latent, and
+the table of task embeddings. All are rows of one table.
 
 Shapes: B rows, K demonstration slots, S grid tokens, T context tokens, D hidden size.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
-from trm_jax.errors import check_choice, check_numbers
+from trm_jax.errors import ConfigError, check_choice, check_numbers
 from trm_jax.models.decoder import ArchConfig
 from trm_jax.models.encoders.aggregate import MeanProjection, SetEncoder
 from trm_jax.models.encoders.grid import POOLINGS, ClsGridEncoder, PooledGridEncoder
 from trm_jax.models.encoders.latent import DemoLatent, Posterior, TaskLatent
 from trm_jax.models.encoders.packing import encode_valid
+from trm_jax.models.layers import Buffer
 from trm_jax.models.remat import remat
-
-RowFunction = Callable[..., Any]
-PerShard = Callable[[RowFunction], RowFunction]
 
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What an encoder is made of: which grid encoder, which aggregation, and where a latent is drawn."""
+    """What gives a context: which grid encoder, which aggregation, and where a latent is drawn; or a table."""
 
     grid: str
     aggregate: str
     latent: str | None = None
+
+    def attends(self, seq_len: int) -> set[int]:
+        """Lengths of the sequences of tokens that the grid encoder attends over, for canvases of so many tokens."""
+        return set() if self.grid == "table" else {2 * seq_len + (self.grid == "cls")}
 
 
 ENCODERS = {
@@ -40,6 +41,7 @@ ENCODERS = {
     "lpn_standard": Parts(grid="cls", aggregate="mean"),
     "lpn_variational": Parts(grid="cls", aggregate="mean", latent="demo"),
 }
+SOURCES = ENCODERS | {"embedding": Parts(grid="table", aggregate="pad")}
 
 # The fields that only some parts read, which of them each part reads, and the value that stands for "not read".
 READS: dict[str, tuple[str, ...]] = {
@@ -47,11 +49,13 @@ READS: dict[str, tuple[str, ...]] = {
     "cls": (),
     "set": ("set_layers", "norm_style", "final_norm"),
     "mean": (),
+    "table": ("embedding_width",),
+    "pad": (),
 }
 # Of the chunks that all demonstration slots would make, the share whose activations `arch.remat` keeps. A twentieth is
 # more than a step of encode="once" encodes once its rows have spread over their ACT steps.
 KEPT_SHARE = {"none": 1.0, "dots": 1 / 20, "full": 0.0}
-NEUTRAL = {"pooling_method": "mean", "set_layers": 1, "norm_style": "post", "final_norm": True}
+NEUTRAL = {"pooling_method": "mean", "set_layers": 1, "norm_style": "post", "final_norm": True, "embedding_width": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,25 +70,26 @@ class EncoderConfig:
     layer_scale_init: float
     final_norm: bool
     max_demos: int
+    embedding_width: int
 
     def __post_init__(self) -> None:
-        check_choice("encoder.type", self.type, ENCODERS)
+        check_choice("encoder.type", self.type, SOURCES)
         check_choice("encoder.pooling_method", self.pooling_method, POOLINGS)
         check_choice("encoder.norm_style", self.norm_style, ("pre", "post"))
         check_numbers("encoder", self, ["num_layers", "set_layers", "max_demos"], at_least=1)
-        check_numbers("encoder", self, ["layer_scale_init"], at_least=0)
+        check_numbers("encoder", self, ["layer_scale_init", "embedding_width"], at_least=0)
 
     @property
     def unread(self) -> dict[str, Any]:
         """Fields that no part of this encoder reads and that say something all the same, with their neutral value."""
-        parts = ENCODERS[self.type]
+        parts = SOURCES[self.type]
         read = READS[parts.grid] + READS[parts.aggregate]
         return {field: neutral for field, neutral in NEUTRAL.items()
                 if field not in read and getattr(self, field) != neutral}
 
     @property
     def variational(self) -> bool:
-        return ENCODERS[self.type].latent is not None
+        return SOURCES[self.type].latent is not None
 
 
 class Context(struct.PyTreeNode):
@@ -92,20 +97,74 @@ class Context(struct.PyTreeNode):
 
     Attributes:
         tokens: (B, T, D).
-        kl: scalar, KL per encoded row (`hybrid_variational`) or valid demonstration (`lpn_variational`); 0 for
-            an encoder without latent.
         posterior: the latent's distribution, (B, D) or (B, K, D); None for an encoder without latent.
         weight: 1 for each unit of the posterior that was encoded, (B,) or (B, K).
     """
 
     tokens: jax.Array
-    kl: jax.Array
-    posterior: Posterior | None
-    weight: jax.Array | None
+    posterior: Posterior | None = None
+    weight: jax.Array | None = None
+
+    @property
+    def kl(self) -> jax.Array:
+        """Mean KL over encoded rows (`hybrid_variational`) or demonstrations (`lpn_variational`); 0 without latent."""
+        return jnp.zeros(()) if self.weight is None else self.kl_share(self.weight.sum())
+
+    def kl_share(self, units: jax.Array) -> jax.Array:
+        """What these rows add to the mean KL of a batch with `units` such units in all."""
+        if self.posterior is None or self.weight is None:
+            return jnp.zeros(())
+        return jnp.where(self.weight, self.posterior.kl(), 0.0).sum() / jnp.maximum(units, 1)
 
 
-class Encoder(nnx.Module):
-    """Demonstrations → context, for every row of the table."""
+class ContextSource(nnx.Module):
+    """Abstract: what gives rows their context."""
+
+    def noise(self, key: jax.Array, rows: int, slots: int) -> jax.Array | None:
+        """Standard normal noise of the latent, None for a source without one."""
+        return None
+
+    def latent_units(self, valid: jax.Array, rows: jax.Array) -> jax.Array | None:
+        """Which units of the latent are encoded where `rows` (B,) are, of valid (B, K): (B, K), (B,) or None."""
+        return None
+
+    def entries(self, row: jax.Array) -> jax.Array | None:
+        """Rows (B,) of the source's table, (B, W), which take gradient in the table's place; None without a table."""
+        return None
+
+    def __call__(self, demos: jax.Array, valid: jax.Array, *, entries: jax.Array | None = None,
+                 eps: jax.Array | None = None, rows: jax.Array | None = None) -> Context:
+        """The context of rows with these demonstrations (B, K, 2, S), or with these `entries` of the table."""
+        raise NotImplementedError
+
+
+class Embedding(ContextSource):
+    """A table of task embeddings, as in the TRM without encoder: a row of W numbers for each variant of a task.
+
+    The table is no parameter: only rows that occur in a batch are updated (dynamics/table.py).
+    """
+
+    def __init__(self, arch: ArchConfig, width: int, table_rows: int):
+        width = width or arch.hidden_size
+        if width > arch.puzzle_emb_len * arch.hidden_size:
+            raise ConfigError(f"encoder.embedding_width={width} is more than the {arch.puzzle_emb_len} x "
+                              f"{arch.hidden_size} numbers of a context (arch.puzzle_emb_len, arch.hidden_size)")
+        self.table = Buffer(jnp.zeros((table_rows, width), jnp.float32))
+        self.shape = (arch.puzzle_emb_len, arch.hidden_size)
+
+    def entries(self, row: jax.Array) -> jax.Array:
+        return self.table[...][row]
+
+    def __call__(self, demos: jax.Array, valid: jax.Array, *, entries: jax.Array | None = None,
+                 eps: jax.Array | None = None, rows: jax.Array | None = None) -> Context:
+        """The entries (B, W), zero padded to T·D numbers and cut into tokens (B, T, D)."""
+        assert entries is not None  # those that `entries` found
+        T, D = self.shape
+        return Context(jnp.pad(entries, ((0, 0), (0, T * D - entries.shape[1]))).reshape(-1, T, D))
+
+
+class Encoder(ContextSource):
+    """Demonstrations → context."""
 
     def __init__(self, arch: ArchConfig, config: EncoderConfig, rngs: nnx.Rngs):
         parts = ENCODERS[config.type]
@@ -134,16 +193,21 @@ class Encoder(nnx.Module):
             return jax.random.normal(key, (rows, self.hidden_size))
         return None
 
-    def __call__(self, demos: jax.Array, valid: jax.Array, *, eps: jax.Array | None = None,
-                 rows: jax.Array | None = None, per_shard: PerShard = lambda f: f) -> Context:
+    def latent_units(self, valid: jax.Array, rows: jax.Array) -> jax.Array | None:
+        if self.demo_latent is not None:
+            return valid & rows[:, None]
+        return rows if self.task_latent is not None else None
+
+    def __call__(self, demos: jax.Array, valid: jax.Array, *, entries: jax.Array | None = None,
+                 eps: jax.Array | None = None, rows: jax.Array | None = None) -> Context:
         """Encodes the valid demonstrations of the chosen rows, packed.
 
         Args:
             demos: (B, K, 2, S) tokens.
             valid: (B, K) bool, which slots hold a demonstration.
+            entries: None, there is no table.
             eps: noise of the latent as `noise` draws it; None takes the mean (evaluation).
             rows: (B,) bool, which rows to encode; None means all. The others' context is meaningless.
-            per_shard: wraps f(weights, *rows) so that it runs on each device's rows by itself.
         """
         rows = jnp.ones(len(demos), bool) if rows is None else rows
         valid = valid & rows[:, None]
@@ -154,24 +218,23 @@ class Encoder(nnx.Module):
 
         if self.remat == "dots":
             encode = remat(encode, self.remat)
-        encode_rows = functools.partial(encode_valid, encode, kept_share=KEPT_SHARE[self.remat])
-        return self.contextualise(per_shard(encode_rows)(weights, demos, valid), valid, rows, eps)
+        vectors = encode_valid(encode, weights, demos, valid, kept_share=KEPT_SHARE[self.remat])
+        return self.contextualise(vectors, valid, rows, eps)
 
     def contextualise(self, vectors: jax.Array, valid: jax.Array, rows: jax.Array,
                       eps: jax.Array | None) -> Context:
         """Vectors (B, K, D) of the demonstrations, zero where not valid (B, K) → context of `rows` (B,)."""
-        posterior = weight = None
+        posterior = None
         if self.demo_latent is not None:
             vectors, posterior = self.demo_latent(vectors, eps)
-            weight = valid
         tokens = self.set_encoder(vectors, valid)
         if self.task_latent is not None:
             tokens, posterior = self.task_latent(tokens, eps)
-            weight = rows
-        return Context(tokens, _mean_kl(posterior, weight), posterior, weight)
+        return Context(tokens, posterior, self.latent_units(valid, rows))
 
 
-def _mean_kl(posterior: Posterior | None, weight: jax.Array | None) -> jax.Array:
-    if posterior is None or weight is None:
-        return jnp.zeros(())
-    return jnp.where(weight, posterior.kl(), 0.0).sum() / jnp.maximum(weight.sum(), 1)
+def make_source(arch: ArchConfig, config: EncoderConfig, table_rows: int, rngs: nnx.Rngs) -> ContextSource:
+    """What `config.type` names; `table_rows` are those of the embedding table, 0 where there is none."""
+    if SOURCES[config.type].grid == "table":
+        return Embedding(arch, config.embedding_width, table_rows)
+    return Encoder(arch, config, rngs)

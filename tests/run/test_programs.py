@@ -1,0 +1,89 @@
+"""What the compiled training step sends between devices, and that a batch in parts is the same batch."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from tests import tiny
+from tests.preset_runs import preset
+from trm_jax.errors import ConfigError
+from trm_jax.run.mesh import data_mesh, to_global
+from trm_jax.run.programs import make_step
+
+BYTES = {"pred": 1, "s32": 4, "u32": 4, "f32": 4}
+COLLECTIVE = re.compile(r" = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-\w+)(?:-start)?\(")
+COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> ")
+
+
+def training(name, source, devices, **changes):
+    config = preset(name, source)
+    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
+    return make_step(tiny.settings(config), data_mesh(jax.devices()[:devices]), tiny.TASKS)
+
+
+def collectives(program):
+    """(operation, bytes, computation) of every collective in a compiled program's text."""
+    found, computation = [], ""
+    for line in program.splitlines():
+        if start := COMPUTATION.match(line):
+            computation = start[1]
+        elif match := COLLECTIVE.search(line):
+            shapes = re.findall(r"(\w+)\[([\d,]*)\]", match[1])
+            size = sum(BYTES[kind] * int(np.prod([int(n) for n in dims.split(",") if n])) for kind, dims in shapes)
+            found.append((match[2], size, computation))
+    return found
+
+
+def loop_bodies(program):
+    """Computations that are the body of a loop."""
+    return set(re.findall(r" while\(.*?body=%?([\w.\-]+)", program))
+
+
+@pytest.mark.parametrize("name", ["o1", "r1", "l1", "e2", "trm"])
+def test_an_update_is_one_reduction_of_the_gradient(name, source):
+    """On eight devices: nothing is gathered, no more than 1 % is sent besides, and no loop over cycles sends at all.
+
+    The compiler decides how many messages this one sum becomes.
+    """
+    made = training(name, source, 8)
+    program = made.step.lower(made.state, made.batch).compile().as_text()
+    found, gradient = collectives(program), 4 * sum(leaf.size for leaf in jax.tree.leaves(made.state.params))
+    if name == "trm":  # of the table: the gradient of what the rows looked up, and where
+        gradient += 4 * len(made.batch.row) * (1 + made.state.buffers["encoder"]["table"].shape[1])
+    assert {operation for operation, _, _ in found} == {"all-reduce"}
+    assert gradient <= sum(size for _, size, _ in found) <= 1.01 * gradient
+    assert len(found) <= 6
+    within_loops = [computation for _, _, computation in found if computation in loop_bodies(program)]
+    if name == "l1":  # the loop over ACT steps, in which each is an update
+        assert len(set(within_loops)) == 1
+    else:
+        assert not within_loops
+
+
+@pytest.mark.parametrize("name", ["o1", "l1", "e3", "trm"])
+def test_a_batch_in_parts_is_the_same_batch(name, source):
+    """Three batches on two devices, in one part and in two: parameters, carry and everything that is logged."""
+    rng, ends = np.random.default_rng(0), []
+    whole, parts = (training(name, source, 2, train__microbatches=count) for count in (1, 2))
+    batches = [jax.tree.map(lambda leaf: rng.integers(0, 4, leaf.shape).astype(leaf.dtype), whole.batch)
+               for _ in range(3)]
+    for made in (whole, parts):
+        state = made.init()
+        for batch in batches:
+            state, metrics = made.step(state, to_global(data_mesh(jax.devices()[:2]), batch))
+        ends.append(jax.device_get((state, metrics)))
+    (one, logged), (two, logged_in_parts) = ends
+    assert logged.keys() == logged_in_parts.keys()
+    for a, b in zip(jax.tree.leaves((one.params, one.buffers, one.carry)),
+                    jax.tree.leaves((two.params, two.buffers, two.carry)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
+    for metric, mean in logged.items():
+        for a, b in zip(jax.tree.leaves(mean), jax.tree.leaves(logged_in_parts[metric]), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5, err_msg=metric)
+
+
+def test_parts_must_divide_the_rows_of_a_device(source):
+    with pytest.raises(ConfigError, match=r"train.microbatches=3 must divide the 4 rows of a device"):
+        training("o1", source, 2, train__microbatches=3)
