@@ -21,7 +21,7 @@ class Moments(struct.PyTreeNode):
     Attributes:
         count: (N,) vectors in each group.
         mean: (N, F), 0 for a group without any.
-        square: (N, F) sum of squared deviations from the group's mean.
+        square: (N, F) sum of squared deviations from the group's mean; or (N, 1), the mean of these over F.
     """
 
     count: jax.Array
@@ -29,14 +29,19 @@ class Moments(struct.PyTreeNode):
     square: jax.Array
 
 
-def moments(values: jax.Array, weight: jax.Array, group: jax.Array, groups: int) -> Moments:
-    """Moments of `values` (B, F) with `weight` (B,), 0 or 1, in `groups` groups named by `group` (B,) int."""
+def moments(values: jax.Array, weight: jax.Array, group: jax.Array, groups: int, pooled: bool = False) -> Moments:
+    """Moments of `values` (B, F) with `weight` (B,), 0 or 1, in `groups` groups named by `group` (B,) int.
+
+    Args:
+        pooled: take the mean over F of the squared deviations before they are added up.
+    """
     values = values.astype(jnp.float32)
     member = jax.nn.one_hot(group, groups, dtype=jnp.float32) * weight.astype(jnp.float32)[:, None]
     count = member.sum(axis=0)
     mean = jnp.matmul(member.T, values, precision=_EXACT) / jnp.maximum(count, 1)[:, None]
-    deviation = values - jnp.matmul(member, mean, precision=_EXACT)
-    return Moments(count, mean, jnp.matmul(member.T, jnp.square(deviation), precision=_EXACT))
+    square = jnp.square(values - jnp.matmul(member, mean, precision=_EXACT))
+    square = square.mean(axis=1, keepdims=True) if pooled else square
+    return Moments(count, mean, jnp.matmul(member.T, square, precision=_EXACT))
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -44,7 +49,10 @@ def merge(a: Moments, b: Moments) -> Moments:
     count = a.count + b.count
     share = (b.count / jnp.maximum(count, 1))[:, None]
     apart = b.mean - a.mean
-    return Moments(count, a.mean + apart * share, a.square + b.square + jnp.square(apart) * a.count[:, None] * share)
+    between = jnp.square(apart) * a.count[:, None] * share
+    if a.square.shape != between.shape:
+        between = between.mean(axis=1, keepdims=True)
+    return Moments(count, a.mean + apart * share, a.square + b.square + between)
 
 
 class Statistics(struct.PyTreeNode):
@@ -70,10 +78,10 @@ class Statistics(struct.PyTreeNode):
 def sketch(values: jax.Array, width: int, key: jax.Array) -> jax.Array:
     """(B, F) → (B, width): sums of F / width numbers each under random signs (Charikar, Chen & Farach-Colton 2002).
 
-    Squared lengths and distances keep their expectation over keys, with a relative variance of at most 2 / width.
+    The mean square of values and of their differences keeps its expectation over keys.
     """
     F = values.shape[1]
-    signed = values * jax.random.rademacher(key, (1, F), values.dtype)
+    signed = values * jax.random.rademacher(key, (1, F), values.dtype) * (width / F) ** 0.5
     return jnp.pad(signed, ((0, 0), (0, -F % width))).reshape(len(values), -1, width).sum(axis=1)
 
 
@@ -91,7 +99,7 @@ def measure(context: Context, rows: jax.Array, group: jax.Array, groups: int, wi
     compared = values
     if width is not None and key is not None and width < values.shape[1]:
         compared = sketch(values, width, key)
-    found = Statistics(_of_all(values, rows), moments(compared, rows, group, groups), norm, None, None, None)
+    found = Statistics(_of_all(values, rows), moments(compared, rows, group, groups, pooled=True), norm, None, None, None)
     if context.posterior is None or context.weight is None:
         return found
     mu, units = context.posterior.mu, context.weight.reshape(-1)
@@ -130,13 +138,12 @@ def collapse_metrics(found: Statistics) -> Metrics:
     the mean over steps is not pulled down by steps that encode a row or two.
     """
     rows, mean, square = found.context.count[0], found.context.mean[0], found.context.square[0]
-    count, numbers = found.by_task.count, square.size
+    count, in_task = found.by_task.count, found.by_task.square[:, 0]
     repeated, freedom = count > 1, jnp.maximum(rows - 1, 0)
     within_freedom = jnp.maximum(count - 1, 0).sum()
 
     std = jnp.sqrt(square / jnp.maximum(freedom, 1)).mean()
     power = (square + rows * jnp.square(mean)).mean()
-    in_task = found.by_task.square.sum(axis=1) / numbers
     within, total = in_task.sum(), square.mean()
     per_task = in_task / jnp.maximum(count, 1)
     varies = (within > _ROUNDING * total).astype(jnp.float32)

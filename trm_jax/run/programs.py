@@ -22,7 +22,7 @@ from trm_jax.run.checkpoint import abstract
 from trm_jax.run.mesh import Mesh, by_rows, check_divides, replicated, state_shardings, summed_over_rows
 from trm_jax.run.settings import Settings
 
-SKETCH_SHARE = 0.002  # of the gradient's numbers, which several devices send to compare the contexts of a task
+SKETCH_SHARE = 0.004  # of the gradient's numbers, which several devices send to compare the contexts of a task
 
 
 @dataclasses.dataclass(frozen=True)
