@@ -99,7 +99,8 @@ def measure(context: Context, rows: jax.Array, group: jax.Array, groups: int, wi
     compared = values
     if width is not None and key is not None and width < values.shape[1]:
         compared = sketch(values, width, key)
-    found = Statistics(_of_all(values, rows), moments(compared, rows, group, groups, pooled=True), norm, None, None, None)
+    by_task = moments(compared, rows, group, groups, pooled=True)
+    found = Statistics(_of_all(values, rows), by_task, norm, None, None, None)
     if context.posterior is None or context.weight is None:
         return found
     mu, units = context.posterior.mu, context.weight.reshape(-1)
