@@ -33,15 +33,29 @@ train_script.evaluate = (lambda evaluate: lambda evaluator, diagnosis, state, wr
 _marker: Path | None = None
 
 
-def config(preset: str, **changes: Any) -> ConfigDict:
-    """A run of STEPS steps of a model of a few ten thousand parameters, scored three times."""
+def prepare(root: Path) -> None:
+    """Makes `root` the folder of the runs: tasks to train on, and a cache of what has been compiled."""
+    jax.config.update("jax_compilation_cache_dir", str(root / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    rng = np.random.default_rng(0)
+    for subset in ("training", "evaluation"):
+        (root / "tasks" / subset).mkdir(parents=True, exist_ok=True)
+        for i in range(4):
+            grids = rng.integers(1, 9, (4, 3, 3))
+            pairs = [{"input": grid.tolist(), "output": ((grid + i) % 10).tolist()} for grid in grids]
+            file = root / "tasks" / subset / f"{subset[0]}{i}.json"
+            file.write_text(json.dumps({"train": pairs[:3], "test": pairs[3:]}))
+
+
+def config(preset: str, root: Path, **changes: Any) -> ConfigDict:
+    """A run of STEPS steps of a model of a few ten thousand parameters on the tasks in `root`, scored three times."""
     found = importlib.import_module(f"configs.{preset}").get_config("tiny")
     found.arch.update(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycles=2, L_cycles=1, puzzle_emb_len=2,
                       halt_max_steps=3)
     found.mode.num_act_steps = 2
     found.encoder.update(num_layers=1, set_layers=1, max_demos=3)
     found.optim.update(lr=1e-3, lr_warmup_steps=2)
-    found.data.update(max_grid_size=6, max_train_groups=4, max_eval_groups=4, global_batch_size=8)
+    found.data.update(source=f"json:{root / 'tasks'}", max_grid_size=4, global_batch_size=8)
     found.train.update(epochs=2 * STEPS, eval_interval=2 * STEPS // 3, log_every_steps=3)
     found.eval.update(augmentations=48, batch_size=8, pass_ks=(1, 2))
     found.checkpoint.update(every_steps=5, keep=2)

@@ -21,8 +21,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import jax
-
 from benchmarks import disturbed
 from trm_jax.run.saved import UNFINISHED
 
@@ -69,20 +67,20 @@ CHECKPOINT_FAULTS: dict[str, Callable[[Path], object]] = {
 
 def checkpoints(root: Path) -> None:
     """The eight faults, each after a few more steps."""
-    undisturbed = disturbed.whole(disturbed.config("o1"), root / "undisturbed")
+    undisturbed = disturbed.whole(disturbed.config("o1", root), root / "undisturbed")
     workdir = root / "damaged"
     for number, (name, damage) in enumerate(CHECKPOINT_FAULTS.items()):
         steps = 8 + 3 * number
-        code = disturbed.start(disturbed.config("o1", **{"train.max_steps": steps}), workdir).wait()
+        code = disturbed.start(disturbed.config("o1", root, **{"train.max_steps": steps}), workdir).wait()
         if code:
             raise RuntimeError(f"exit code {code}; see {workdir}.log")
         damage(workdir / "checkpoints" / str(steps))
         seen = len(disturbed.log_of(workdir))
-        disturbed.start(disturbed.config("o1", **{"train.max_steps": steps + 1}), workdir).wait()
+        disturbed.start(disturbed.config("o1", root, **{"train.max_steps": steps + 1}), workdir).wait()
         said = disturbed.log_of(workdir)[seen:].splitlines()
         line = next((line for line in said if "is damaged" in line), "(nothing)")
         print(f"{name}: {line.replace(str(root), '')}", flush=True)
-    if disturbed.whole(disturbed.config("o1"), workdir) != undisturbed:
+    if disturbed.whole(disturbed.config("o1", root), workdir) != undisturbed:
         raise RuntimeError(f"{workdir} does not end as the undisturbed run")
     print(f"{len(CHECKPOINT_FAULTS)} checkpoint faults in one run: its end is bit-identical", flush=True)
 
@@ -103,7 +101,8 @@ def files(root: Path) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.RLIM_INFINITY))
 
-    settings = disturbed.config("o1", **ENDLESS, **{"checkpoint.give_up_minutes": 0.25, "train.log_every_steps": 1})
+    changes = ENDLESS | {"checkpoint.give_up_minutes": 0.25, "train.log_every_steps": 1}
+    settings = disturbed.config("o1", root, **changes)
     code = disturbed.start(settings, workdir, limit).wait()
     tell(workdir, "could not be written")
     tell(workdir, "given up after")
@@ -127,7 +126,7 @@ def disk(root: Path) -> None:
         (disc / "run").mkdir()
         workdir.symlink_to(disc / "run")
         filling = disc / "filling"
-        process = disturbed.start(disturbed.config("o1", **ENDLESS), workdir)
+        process = disturbed.start(disturbed.config("o1", root, **ENDLESS), workdir)
         while not disturbed.latest(workdir):
             time.sleep(0.05)
         with filling.open("wb") as file:
@@ -153,7 +152,7 @@ def disk(root: Path) -> None:
 
 def folders(root: Path) -> None:
     """Folders that cannot be written to, and one that is written to already."""
-    settings = disturbed.config("o1", **{"train.max_steps": 1})
+    settings = disturbed.config("o1", root, **{"train.max_steps": 1})
 
     def as_nobody() -> None:
         os.setgid(NOBODY)
@@ -169,7 +168,7 @@ def folders(root: Path) -> None:
         tell(workdir, "cannot be written to")
         print(f"{name}: exit code {code}", flush=True)
     workdir = root / "twice"
-    settings = disturbed.config("o1", **ENDLESS)
+    settings = disturbed.config("o1", root, **ENDLESS)
     first = disturbed.start(settings, workdir)
     while not disturbed.latest(workdir):
         time.sleep(0.05)
@@ -189,12 +188,11 @@ def main(argv: list[str]) -> None:
     flags = parser.parse_args(argv)
     root = (flags.root or Path(tempfile.mkdtemp())).absolute()
     root.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(root / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     for part in flags.parts.split(","):
         for old in root.iterdir():
             if old.name != "xla":
                 shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+        disturbed.prepare(root)
         PARTS[part](root)
 
 

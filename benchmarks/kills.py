@@ -19,8 +19,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import jax
-
 from benchmarks import disturbed
 from trm_jax.run.saved import UNFINISHED
 
@@ -36,7 +34,7 @@ def kill(preset: str, root: Path, count: int, rng: random.Random, undisturbed: d
         workdir = root / f"{preset}-killed-{runs}"
         runs += 1
         while killed < count:
-            process = disturbed.start(disturbed.config(preset), workdir)
+            process = disturbed.start(disturbed.config(preset, root), workdir)
             until = time.monotonic() + rng.uniform(0.0, seconds)
             while (code := process.ended()) is None and time.monotonic() < until:
                 time.sleep(0.01)
@@ -48,7 +46,7 @@ def kill(preset: str, root: Path, count: int, rng: random.Random, undisturbed: d
             process.wait()
             when[moment] += 1
             killed += 1
-        _compare(preset, disturbed.whole(disturbed.config(preset), workdir), undisturbed, workdir)
+        _compare(preset, disturbed.whole(disturbed.config(preset, root), workdir), undisturbed, workdir)
     return when
 
 
@@ -58,14 +56,14 @@ def stop(preset: str, root: Path, count: int, rng: random.Random, undisturbed: d
     workdir, runs = root / f"{preset}-stopped-0", 0
     while len(taken) < count:
         number, in_evaluation = SIGNALS[len(taken) % 3], len(taken) % 2 == 0
-        process = disturbed.start(disturbed.config(preset), workdir)
+        process = disturbed.start(disturbed.config(preset, root), workdir)
         until = time.monotonic() + rng.uniform(0.0, seconds / 3)
         while (code := process.ended()) is None:
             if process.evaluating if in_evaluation else (not _starts(process) and time.monotonic() > until):
                 break
             time.sleep(0.002)
         if code is not None:  # it came to its end before
-            _compare(preset, disturbed.whole(disturbed.config(preset), workdir), undisturbed, workdir)
+            _compare(preset, disturbed.whole(disturbed.config(preset, root), workdir), undisturbed, workdir)
             runs += 1
             workdir = root / f"{preset}-stopped-{runs}"
             continue
@@ -78,7 +76,7 @@ def stop(preset: str, root: Path, count: int, rng: random.Random, undisturbed: d
         if not saved or taken[-1] > LIMIT_S:
             raise RuntimeError(f"{signal.Signals(number).name}: exit code {code} after {taken[-1]:.1f} s, checkpoint "
                                f"{disturbed.latest(workdir)}; see {process.log}")
-    _compare(preset, disturbed.whole(disturbed.config(preset), workdir), undisturbed, workdir)
+    _compare(preset, disturbed.whole(disturbed.config(preset, root), workdir), undisturbed, workdir)
     return taken
 
 
@@ -101,17 +99,16 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--root", type=Path, help="folder for the runs; a temporary one where none is given")
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args(argv)
-    root = flags.root or Path(tempfile.mkdtemp())
+    root = (flags.root or Path(tempfile.mkdtemp())).absolute()
     root.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(root / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    disturbed.prepare(root)
     rng, names = random.Random(flags.seed), flags.presets.split(",")
     for i, preset in enumerate(names):
         for old in root.glob(f"{preset}-*"):
             shutil.rmtree(old) if old.is_dir() else old.unlink()
-        disturbed.whole(disturbed.config(preset), root / f"{preset}-compiled")  # fills the cache
+        disturbed.whole(disturbed.config(preset, root), root / f"{preset}-compiled")  # fills the cache
         start = time.monotonic()
-        undisturbed = disturbed.whole(disturbed.config(preset), root / f"{preset}-undisturbed")
+        undisturbed = disturbed.whole(disturbed.config(preset, root), root / f"{preset}-undisturbed")
         seconds = time.monotonic() - start
         kills, signals = ((n + len(names) - 1 - i) // len(names) for n in (flags.kills, flags.signals))
         when = kill(preset, root, kills, rng, undisturbed, seconds)

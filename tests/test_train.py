@@ -23,7 +23,7 @@ COMMON_TAGS = {
                                   "encoder_within_task_var", "encoder_relative_var", "encoder_collapse_ratio")),
     "grad/encoder_norm", "grad/decoder_norm", "grad/total_norm", "eval/accuracy", "eval/exact_accuracy",
     "eval/q_halt_accuracy", "eval/steps", "eval/pass@1", "eval/pass@2", "perf/samples_per_s", "perf/step_ms",
-    "perf/data_wait_ms",
+    "perf/data_wait_ms", "perf/host_memory_gb",
 }
 
 

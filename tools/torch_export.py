@@ -65,6 +65,7 @@ def of_run(workdir: Path, step: str) -> Weights:
         ConfigError: there is no such run or checkpoint.
     """
     trained = load_trained(workdir, data_mesh(), step)
+    print(*(f"note: {note}" for note in trained.notes), sep="\n", end="\n" if trained.notes else "")
     arch, encoder, start = trained.settings.arch, trained.settings.encoder, workdir / PRETRAINED_FILE
     seen = start.exists() and json.loads(start.read_text())["held_out_note"] is not None
     return Weights(trained.params, trained.buffers, {name: getattr(arch, name) for name in ARCH_FIELDS},

@@ -79,7 +79,12 @@ def evaluate(trained: Trained, out: Path) -> dict[str, Any]:
 def answered(trained: Trained, evaluator: Evaluator, journal: Journal) -> Tally:
     """The answers of the journal, and the rest."""
     rows, tally = len(evaluator.plan), Tally()
-    tally.add(journal.resume(evaluator.batch_size, rows))
+    try:
+        tally.add(journal.resume(evaluator.batch_size, rows))
+    except ConfigError:
+        raise
+    except ValueError as error:  # rows out of order
+        raise ConfigError(f"{journal.file} is damaged: {error}; delete the file to start over") from None
     with Bar(rows, "evaluate", "row", initial=tally.rows, show=jax.process_index() == 0) as bar:
         for answers in evaluator.run(trained.params, trained.buffers, tally.rows):
             journal.append(answers)

@@ -25,7 +25,7 @@ class Journal:
     """
 
     def __init__(self, file: Path, evaluation: dict[str, Any], writes: bool):
-        self._file = file
+        self.file = file
         self._evaluation = evaluation
         self._writes = writes
 
@@ -37,9 +37,9 @@ class Journal:
         Raises:
             ConfigError: the file holds another evaluation, or something else.
         """
-        if not self._file.exists():
+        if not self.file.exists():
             return iter(())
-        with self._file.open("rb") as file:
+        with self.file.open("rb") as file:
             ends = list(itertools.accumulate(len(line) for line in file if line.endswith(b"\n")))
             file.seek(0)
             if ends:
@@ -47,15 +47,15 @@ class Journal:
         found = max(len(ends) - 1, 0)
         kept = found if found == rows else found // batch_size * batch_size
         if self._writes:
-            os.truncate(self._file, ends[kept] if ends else 0)
+            os.truncate(self.file, ends[kept] if ends else 0)
         return self._read(kept)
 
     def append(self, answers: Iterable[Answer]) -> None:
         """Writes one batch of answers, and the first line where there is none yet."""
         if not self._writes:
             return
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._file.open("a", encoding="utf-8") as file:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("a", encoding="utf-8") as file:
             if not file.tell():
                 file.write(json.dumps(self._evaluation) + "\n")
             for answer in answers:
@@ -66,15 +66,15 @@ class Journal:
         there = self._parse(line, 1)
         here = json.loads(json.dumps(self._evaluation))  # tuples are lists there
         if not isinstance(there, dict) or there.keys() != here.keys():
-            raise ConfigError(f"{self._file} is no file of predictions of this version; choose another --out")
+            raise ConfigError(f"{self.file} is no file of predictions of this version; choose another --out")
         differences = [f"{name}: {there[name]!r} there, {value!r} here"
                        for name, value in here.items() if there[name] != value]
         if differences:
-            raise ConfigError(f"{self._file} holds another evaluation ({'; '.join(differences)}); "
+            raise ConfigError(f"{self.file} holds another evaluation ({'; '.join(differences)}); "
                               "choose another --out, or delete the file")
 
     def _read(self, count: int) -> Iterator[Answer]:
-        with self._file.open("rb") as file:
+        with self.file.open("rb") as file:
             for number, line in enumerate(itertools.islice(file, 1, 1 + count), start=2):
                 try:
                     yield Answer(**self._parse(line, number))
@@ -88,4 +88,4 @@ class Journal:
             raise self._damaged(number) from None
 
     def _damaged(self, number: int) -> ConfigError:
-        return ConfigError(f"{self._file}: line {number} is damaged; delete the file to start over")
+        return ConfigError(f"{self.file}: line {number} is damaged; delete the file to start over")

@@ -1,5 +1,6 @@
 """How far something is: a bar on a terminal, a plain line now and then where there is none (a pipe, nohup, a file)."""
 
+import contextlib
 import sys
 import time
 from types import TracebackType
@@ -64,6 +65,7 @@ class Bar:
         rate = (self._done - self._begun) / max(self._told - self._since, 1e-9)
         left = (self._total - self._done) / rate if rate else 0.0
         facts = f", {self._facts}" if self._facts else ""
-        sys.stderr.write(f"{self._what}: {self._done}/{self._total} {self._unit}s, {rate:.3g}/s, "
-                         f"{tqdm.format_interval(left)} left{facts}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a log on a full disk stops nothing
+            sys.stderr.write(f"{self._what}: {self._done}/{self._total} {self._unit}s, {rate:.3g}/s, "
+                             f"{tqdm.format_interval(left)} left{facts}\n")
+            sys.stderr.flush()
