@@ -77,7 +77,7 @@ class Process:
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         return None if pid == 0 else self._code(status)
 
-    def wait(self, seconds: float = 300.0) -> int:
+    def wait(self, seconds: float = 900.0) -> int:
         """Waits for its end. Raises TimeoutError where it does not come: nothing may hang."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:

@@ -1,5 +1,6 @@
 """The one owner of orbax: runs that are saved and resumed exactly, and single trees on disk."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from trm_jax.run.saved import Damaged, best_step, saved_steps
 
 Tree = Any
 RETRY_S = 10.0  # between a save that failed and the next trial
+SAVE_S = 300  # in which a save has to be written; so long others wait for a process whose part has failed
 
 # The library tells of every file it writes, and of what fails in pages; here both are told in a line.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
@@ -44,7 +46,7 @@ class Checkpoints:
         self._workdir, self._keep, self._say = workdir, keep, say
         self._every_s, self._give_up_s = 60 * every_minutes, 60 * give_up_minutes
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=ocp.options.AsyncOptions(
-            post_finalization_callback=self._seal))
+            post_finalization_callback=self._seal, timeout_secs=SAVE_S))
         self._begun_at = time.monotonic()  # when the last save, or this process, began
         self._saving: int | None = None  # the step that is being written
         self._failing_since: float | None = None  # None while saves succeed
@@ -91,7 +93,8 @@ class Checkpoints:
                 self._say(f"checkpoint of step {self._saving} written: saving works again")
             self._saving = self._failing_since = None
             if jax.process_index() == 0:
-                saved.prune(self._workdir, self._keep)
+                with contextlib.suppress(OSError):  # one that stays costs room only
+                    saved.prune(self._workdir, self._keep)
         except Exception as error:
             self._failed(error)
 

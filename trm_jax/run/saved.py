@@ -111,15 +111,15 @@ def best_step(workdir: Path, among: Collection[int] | None = None) -> int | None
 
 def prune(workdir: Path, keep: int) -> None:
     """Deletes all checkpoints but the latest `keep` and the best. Raises OSError."""
-    steps = saved_steps(workdir)
+    steps, best = saved_steps(workdir), best_step(workdir)
     for step in steps[:-keep]:
-        if step != best_step(workdir):
+        if step != best:
             _delete(folder_of(workdir) / str(step))
 
 
 def clear(workdir: Path) -> None:
     """Deletes what saves and deletions that were cut off have left."""
-    for path in folder_of(workdir).glob(f"*{UNFINISHED}"):
+    for path in folder_of(workdir).glob(f"*{UNFINISHED}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
