@@ -11,7 +11,7 @@ examples
 
 what is written
     ROOT/o1, ROOT/o1-tiny, ROOT/o1-tiny_seed1, …          a folder for each preset, size and seed
-    OUT/report.html, OUT/overview.png, OUT/summary.json   the comparison; the plan renews it after every stage
+    OUT/report.html, OUT/summary.json                     the comparison; the plan renews it after every stage
     A relative ROOT or OUT lies in the repository, wherever the command is given.
 
 starting it again

@@ -3,7 +3,7 @@
     python -m trm_jax.compare runs/o1 runs/l1 [runs/…] [--out=report/] [--name runs/o1=O1] [--axis=updates] [--all]
 
 Reads the TensorBoard event files of each folder (ours, or any other writer's with the same tags), prints the answer
-by the plan's own criteria, and writes report.html (one file, works offline), overview.png and summary.json.
+by the plan's own criteria, and writes report.html (one file, works offline) and summary.json.
 """
 
 import shlex
@@ -23,7 +23,7 @@ from trm_jax.comparison.runs import AXES, Run, load_run
 from trm_jax.comparison.verdict import Verdict, judge
 from trm_jax.paths import user_path
 
-_OUT = flags.DEFINE_string("out", "report", "Folder for report.html, overview.png and summary.json; made if missing.")
+_OUT = flags.DEFINE_string("out", "report", "Folder for report.html and summary.json; made if missing.")
 _NAMES = flags.DEFINE_multi_string(
     "name", [], "PATH=LABEL: what a run is called; once for each run. Default: its folder.")
 _AXIS = flags.DEFINE_enum(
@@ -65,12 +65,9 @@ def compare(folders: Sequence[str], out: Path, names: Sequence[str] = (), axis: 
     verdict = judge(groups, follow_lean)
 
     # ── Report ──
-    charts = curves.charts(groups, axis)
     out.mkdir(parents=True, exist_ok=True)
     tables.write_summary(out / "summary.json", groups, verdict)
-    (out / "report.html").write_text(page.build(groups, verdict, charts), encoding="utf-8")
-    if charts:
-        curves.save_png(out / "overview.png", verdict.headline, charts[:9], groups)
+    (out / "report.html").write_text(page.build(groups, verdict, curves.charts(groups, axis)), encoding="utf-8")
     print(long_answer(groups, verdict) if everything else short_answer(groups, verdict, out / "report.html"))
     return verdict
 

@@ -1,17 +1,19 @@
 """The plan's criteria, a function each: how the original dynamics stand to online learning, and whether they halt."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from trm_jax.comparison.groups import Group, equally_long
-from trm_jax.comparison.statistics import Difference, Standing, above, difference
+from trm_jax.comparison.statistics import Difference, Seeds, Standing, above, difference
 from trm_jax.comparison.thresholds import THRESHOLDS
-from trm_jax.comparison.wording import listed, number, percent, seeds, with_spread
+from trm_jax.comparison.wording import listed, number, percent, with_spread
 from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, HALTED_STEPS, Q_HEAD, STEPS, TOKENS
 
 SPEED_AXIS = "epochs"  # what the plan counts; the other axes stand beside it
+SPEED_MARGIN = -float(np.log(1 - THRESHOLDS.speed_margin))  # of a logarithm of times
 PLAN_MAX_STEPS = 16  # halt_max_steps of the plan, where a run does not say its own
 
 
@@ -40,6 +42,13 @@ class Finding:
         return replace(self, subject=self.against, against=self.subject, standing=-self.standing,
                        difference=None if self.difference is None else -self.difference)
 
+    def settled(self, apart: Difference, margin: float, problem: str = "") -> "Finding":
+        """The finding that a difference makes, unless there is a problem; why where it is undecided."""
+        standing = Standing.UNDECIDED if problem else apart.standing(margin)
+        close = "may lie on either side of the margin" if abs(apart.value) > apart.noise else "is within the noise"
+        reason = problem or (f"the difference {close}" if standing == Standing.UNDECIDED else "")
+        return replace(self, standing=standing, difference=apart, reason=reason)
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -52,16 +61,11 @@ class Pair:
         tag: the exact accuracy that both have; "" for none.
     """
 
-    original: Group
-    online: Group
+    groups: tuple[Group, Group]
     whole: tuple[Group, Group]
-    at: str
-    problem: str
     tag: str
-
-    @property
-    def groups(self) -> tuple[Group, Group]:
-        return self.original, self.online
+    at: str = ""
+    problem: str = ""
 
 
 def aligned(a: Group, b: Group) -> Pair:
@@ -70,25 +74,32 @@ def aligned(a: Group, b: Group) -> Pair:
     Runs that are equally long, in epochs or else in updates, are compared at their ends. Others are cut where the
     shortest ends; one whose learning rate comes down towards its end is not itself when it is cut.
     """
-    shared = [axis for axis in ("epochs", "updates") if a.has_axis(axis) and b.has_axis(axis)]
-    finished = [group for group in (a, b) if not group.all_diverged]
-    unfinished = [run for group in (a, b) for run in group.unfinished]
-    problem = listed([f"{run.label} {run.shortfall}" for run in unfinished[:3]]) if unfinished else ""
-    tag = next((tag for tag in (ANSWERED, EXACT) if all(group.has(tag) for group in finished)), "")
-    if not shared or len(finished) < 2:
-        nothing = "" if shared else f"there is no axis to lay {a.label} and {b.label} over each other by"
-        return Pair(a, b, (a, b), "", problem or nothing, tag)
-    for axis in shared:
-        if equally_long(axis, a, b):
-            return Pair(a, b, (a, b), f"at {number(min(a.ends(axis) + b.ends(axis)))} {axis}", problem, tag)
-    axis = shared[0]
-    x = min(a.ends(axis) + b.ends(axis))
-    longer = [group for group in (a, b) if max(group.ends(axis)) > (1 + THRESHOLDS.length_tolerance) * x]
+    whole = (a, b)
+    sound = [group for group in whole if not group.all_diverged]
+    tag = next((tag for tag in (ANSWERED, EXACT) if all(group.has(tag) for group in sound)), "")
+    unfinished = [f"{run.label} {run.shortfall}" for group in whole for run in group.unfinished]
+    problem = "both diverged" if not sound else listed(unfinished[:3]) if unfinished else ""
+    if not tag and not problem:
+        lacking = [group.label for group in sound if not exact_tag(group)]
+        problem = f"no exact accuracy was logged of {listed(lacking) if lacking else 'both alike'}"
+    problem = problem or next(filter(None, (_too_short(group, tag) for group in sound)), "")
+    axes = [axis for axis in ("epochs", "updates") if all(group.has_axis(axis) for group in whole)]
+    if not axes or len(sound) < 2:
+        return Pair(whole, whole, tag, "", problem or ("" if axes else f"{a.label} and {b.label} share no axis"))
+    for axis in axes:
+        if equally_long(axis, *whole):
+            return Pair(whole, whole, tag, f"at {number(min(a.ends(axis) + b.ends(axis)))} {axis}", problem)
+    axis, x = axes[0], min(a.ends(axes[0]) + b.ends(axes[0]))
+    longer = [group for group in whole if max(group.ends(axis)) > (1 + THRESHOLDS.length_tolerance) * x]
     annealed = [group.label for group in longer if (group.runs[0].setting("optim.lr_min_ratio") or 1) < 1]
     if annealed and not problem:
         problem = f"{listed(annealed)} would be cut at {number(x)} {axis}, before its learning rate has come down"
     at = f"at {number(x)} {axis}, where {listed([group.label for group in longer])} went on"
-    return Pair(a.until(axis, x), b.until(axis, x), (a, b), at, problem, tag)
+    return Pair((a.until(axis, x), b.until(axis, x)), whole, tag, at, problem)
+
+
+def exact_tag(group: Group) -> str:
+    return next((tag for tag in (ANSWERED, EXACT) if group.has(tag)), "")
 
 
 # ── Mode against mode ──
@@ -102,22 +113,17 @@ def final_accuracy(pair: Pair) -> Finding:
     a, b = pair.groups
     finding = Finding("final exact accuracy", a.label, b.label,
                       needs=f"more than {THRESHOLDS.accuracy_margin} apart, and more than the noise")
-    problem = _obstacle(pair, pair.tag)
     if not pair.tag:
-        return replace(finding, reason=problem)
+        return replace(finding, reason=pair.problem)
     values = [group.final(pair.tag, of_diverged=0.0) for group in pair.groups]
-    if not all(np.isfinite(list(side.values())).all() for side in values):
-        return replace(finding, reason=problem)
     apart = difference(values[0], values[1], THRESHOLDS.seed_sd)
-    standing = Standing.UNDECIDED if problem else apart.standing(THRESHOLDS.accuracy_margin)
     tokens = ""
     if all(group.has(TOKENS) for group in pair.groups):
-        tokens = f"; token accuracy {_sides(pair, *(group.final(TOKENS, 0.0) for group in pair.groups))}"
-    return replace(
-        finding, standing=standing, difference=apart, reason=problem or _too_close(apart, standing, pair),
-        evidence=f"{BY_TAG[pair.tag].title} {_sides(pair, *values)} {pair.at}, difference "
-                 f"{apart.value:+.3f} ± {apart.noise:.3f}{tokens}".replace("  ", " "),
-        numbers={"tag": pair.tag, **{group.label: dict(side) for group, side in zip(pair.groups, values, strict=True)}})
+        tokens = f"; token accuracy {sides(pair, [group.final(TOKENS, 0.0) for group in pair.groups])}"
+    place = f" {pair.at}" if pair.at else ""
+    evidence = f"{BY_TAG[pair.tag].title} {sides(pair, values)}{place}, difference {apart}{tokens}"
+    finding = replace(finding, numbers={"tag": pair.tag} | numbers_of(pair, values), evidence=evidence)
+    return finding.settled(apart, THRESHOLDS.accuracy_margin, pair.problem)
 
 
 def speed(pair: Pair) -> Finding:
@@ -125,44 +131,36 @@ def speed(pair: Pair) -> Finding:
 
     That one side never reaches a level counts only where the final values differ: else it says where the level lies.
     """
-    a, b = whole = pair.whole
+    a, b = pair.whole
     finding = Finding(f"{SPEED_AXIS} to the same exact accuracy", a.label, b.label,
                       needs=f"at least {percent(THRESHOLDS.speed_margin)} fewer, and by more than the noise")
-    if not pair.tag or not all(group.has_axis(SPEED_AXIS) for group in whole):
-        missing = _obstacle(pair, pair.tag) if not pair.tag else f"the {SPEED_AXIS} of both are not known"
-        return replace(finding, reason=missing)
-    top = min(min(group.final(pair.tag, 0.0).values()) for group in whole) - THRESHOLDS.accuracy_margin
-    crossed = [level for level in THRESHOLDS.levels if level <= top
-               and not any(_starts_above(group, pair.tag, level) for group in whole)]
+    axes = [axis for axis in (SPEED_AXIS, "updates", "hours") if a.has_axis(axis) and b.has_axis(axis)]
+    if not pair.tag or SPEED_AXIS not in axes:
+        return replace(finding, reason=f"the {SPEED_AXIS} of both are not known" if pair.tag else pair.problem)
+    top = min(value for group in pair.whole for value in group.final(pair.tag, 0.0).values())
+    starts = [run.series[pair.tag].values[0] for group in pair.whole for run in group.runs if run.has(pair.tag)]
+    crossed = [level for level in THRESHOLDS.levels if max(starts) < level <= top - THRESHOLDS.accuracy_margin]
     if not crossed:
         return _never(finding, pair)
     level = max(crossed)
-    times = [group.reach(pair.tag, level, SPEED_AXIS) for group in whole]
-    logs = [{seed: float(np.log(time)) for seed, time in side.items()} for side in times]
-    apart = difference(logs[1], logs[0], THRESHOLDS.seed_log_time_sd)
-    standing = apart.standing(-float(np.log(1 - THRESHOLDS.speed_margin)))
-    ratio, low, high = (float(np.exp(-apart.value + shift)) for shift in (0.0, -apart.noise, apart.noise))
-    ratios = {axis: float(np.exp(np.mean(np.log(list(_times(whole[0], pair.tag, level, axis).values())))
-                                 - np.mean(np.log(list(_times(whole[1], pair.tag, level, axis).values())))))
-              for axis in _shared_axes(whole)}
-    others = "; ".join(f"{number(value)} × the {axis}" for axis, value in ratios.items() if axis != SPEED_AXIS)
-    return replace(
-        finding, standing=standing, difference=apart,
-        reason=_too_close(apart, standing, pair, f"a ratio of {number(ratio)}"),
-        evidence=f"to {percent(level)} {_sides(pair, *times)} {SPEED_AXIS}: {a.label} takes {number(ratio)} × those of "
-                 f"{b.label} ({number(low)} … {number(high)})" + (f"; {others}" if others else ""),
-        numbers={"level": level, "ratios": ratios,
-                 **{group.label: dict(side) for group, side in zip(whole, times, strict=True)}})
+    logs = {axis: [{seed: float(np.log(max(time, 1e-9))) for seed, time in group.reach(pair.tag, level, axis).items()}
+                   for group in pair.whole] for axis in axes}
+    ratios = {axis: float(np.exp(_mean(ours) - _mean(theirs))) for axis, (ours, theirs) in logs.items()}
+    times = [group.reach(pair.tag, level, SPEED_AXIS) for group in pair.whole]
+    apart = difference(logs[SPEED_AXIS][1], logs[SPEED_AXIS][0], THRESHOLDS.seed_log_time_sd)
+    ratio, low, high = (number(float(np.exp(-apart.value + shift))) for shift in (0.0, -apart.noise, apart.noise))
+    others = "".join(f"; {number(value)} × the {axis}" for axis, value in ratios.items() if axis != SPEED_AXIS)
+    evidence = (f"to {percent(level)} {sides(pair, times)} {SPEED_AXIS}: {a.label} takes {ratio} × those of {b.label} "
+                f"({low} … {high}){others}")
+    numbers = {"level": level, "ratios": ratios} | numbers_of(pair, times)
+    return replace(finding, evidence=evidence, numbers=numbers).settled(apart, SPEED_MARGIN)
 
 
-def comparable(accuracy: Finding) -> Finding:
-    """Whether the subject's final accuracy is at least the other's, give or take the margin."""
-    margin, apart = THRESHOLDS.accuracy_margin, accuracy.difference
-    standing = Standing.UNDECIDED
-    if accuracy.standing == Standing.WORSE:
-        standing = Standing.WORSE
-    elif accuracy.standing != Standing.UNDECIDED or (apart is not None and not accuracy.reason.startswith("so far")
-                                                     and apart.value - apart.equal_noise >= -margin):
+def comparable(pair: Pair) -> Finding:
+    """Whether the first group's final accuracy is at least the other's, give or take the margin."""
+    margin, accuracy = THRESHOLDS.accuracy_margin, final_accuracy(pair)
+    apart, standing = accuracy.difference, accuracy.standing
+    if apart is not None and not pair.problem and apart.value - apart.equal_noise >= -margin:
         standing = Standing.BETTER
     return replace(accuracy, question="final accuracy comparable or better", standing=standing,
                    needs=f"no more than {margin} below {accuracy.against}")
@@ -177,29 +175,27 @@ def q_head(group: Group) -> Finding:
     What always saying the same would score says little at the end, where nearly all is right; it is given for the part
     of training in which between 10 and 90 % were. A head whose rows are hardly ever right has had nothing to predict.
     """
-    threshold = THRESHOLDS.q_halt_accuracy
-    finding = Finding("Q-head predicts correctness", group.label, percent(threshold),
-                      needs=f"above {percent(threshold)}")
-    problem = _of_one(group, Q_HEAD)
+    threshold = percent(THRESHOLDS.q_halt_accuracy)
+    finding = Finding("Q-head predicts correctness", group.label, threshold, needs=f"above {threshold}")
+    problem = _unready(group, Q_HEAD)
     if problem:
         return replace(finding, reason=problem)
     final = group.final(Q_HEAD, of_diverged=0.0)
-    apart = above(final, threshold, THRESHOLDS.seed_sd)
-    standing, reason = apart.standing(0.0), ""
-    if standing == Standing.UNDECIDED:
-        reason = f"{number(float(np.mean(list(final.values()))))} is no further from it than its noise"
-    tag = EXACT if group.has(EXACT) else ANSWERED
-    numbers: dict[str, Any] = {group.label: dict(final)}
-    evidence = f"right in {with_spread(list(final.values()))}"
-    if group.has(tag):
-        lead = _lead_over_constant(group, tag)
-        if lead is not None:
-            numbers["lead_over_constant"] = lead
-            evidence += f"; while 10 to 90 % were right, {lead:+.2f} against always saying the same"
-        right = float(np.nanmean(list(group.final(tag).values())))
-        if lead is None and right < 0.1 and standing == Standing.BETTER:
-            standing, reason = Standing.UNDECIDED, "its rows are hardly ever right: always saying “wrong” does as well"
-    return replace(finding, standing=standing, difference=apart, evidence=evidence, reason=reason, numbers=numbers)
+    apart = above(final, THRESHOLDS.q_halt_accuracy, THRESHOLDS.seed_sd)
+    # No branch hangs on it: it need not be as sure as a difference between the modes.
+    finding = replace(finding, evidence=f"right in {with_spread(list(final.values()))}", numbers={
+        group.label: dict(final)}).settled(replace(apart, noise=apart.equal_noise), 0.0)
+    exact = EXACT if group.has(EXACT) else exact_tag(group)
+    if not exact:
+        return finding
+    lead = _lead_over_constant(group, exact)
+    if lead is not None:
+        return replace(finding, numbers=finding.numbers | {"lead_over_constant": lead}, evidence=(
+            f"{finding.evidence}; while 10 to 90 % were right, {lead:+.2f} against always saying the same"))
+    if np.nanmean(list(group.final(exact).values())) < 0.1 and finding.standing == Standing.BETTER:
+        return replace(finding, standing=Standing.UNDECIDED,
+                       reason="its rows are hardly ever right: always saying “wrong” does as well")
+    return finding
 
 
 def act_steps(group: Group, q_head: Finding) -> Finding:
@@ -215,23 +211,19 @@ def act_steps(group: Group, q_head: Finding) -> Finding:
     finding = Finding("ACT steps are alive", group.label, f"{number(fewest)} … {number(most)}", needs=(
         f"within {number(fewest + edge)} … {number(most - edge)} and moved by {THRESHOLDS.steps_movement}, or halting "
         f"at once where {percent(THRESHOLDS.right_at_once)} of the answers are right"))
-    problem = _of_one(group, tag)
+    problem = _unready(group, tag)
     if problem:
         return replace(finding, reason=problem)
     final = {seed: value for seed, value in group.final(tag).items() if np.isfinite(value)}
     moved = {run.seed: movement(run.series[tag].values) for run in group.runs if not run.diverged}
-    exact = ANSWERED if group.has(ANSWERED) else EXACT
-    right = group.final(exact) if group.has(exact) else {}
-    at_once = q_head.standing == Standing.BETTER
+    right = group.final(exact_tag(group)) if exact_tag(group) else {}
     states = []
     for seed, value in final.items():
-        if value < fewest + edge:
-            is_right = at_once and right.get(seed, 0.0) >= THRESHOLDS.right_at_once
-            states.append("halting at once is right here" if is_right else "stuck at the minimum")
-        elif value > most - edge:
-            states.append("stuck at the maximum")
-        else:
-            states.append("" if moved[seed] >= THRESHOLDS.steps_movement else "does not move")
+        at_once = q_head.standing == Standing.BETTER and right.get(seed, 0.0) >= THRESHOLDS.right_at_once
+        states.append(
+            ("halting at once is right here" if at_once else "stuck at the minimum") if value < fewest + edge else
+            "stuck at the maximum" if value > most - edge else
+            "" if moved[seed] >= THRESHOLDS.steps_movement else "does not move")
     failed = [state.startswith(("stuck", "does")) for state in states]
     standing = Standing.WORSE if all(failed) else Standing.UNDECIDED if any(failed) else Standing.BETTER
     reason = "; ".join(dict.fromkeys(filter(None, states)))
@@ -261,46 +253,32 @@ def movement(values: np.ndarray) -> float:
 # ── What they are made of ──
 
 
-def _obstacle(pair: Pair, tag: str) -> str:
-    """Why there are no final values to compare; '' if there are."""
-    if all(group.all_diverged for group in pair.groups):
-        return "both diverged"
-    if not tag:
-        lacking = [group.label for group in pair.groups if not (group.has(ANSWERED) or group.has(EXACT))]
-        return f"no exact accuracy was logged of {listed(lacking) if lacking else 'both alike'}"
-    return pair.problem or next(filter(None, (_too_short(group, tag) for group in pair.groups)), "")
+def sides(pair: Pair, values: Sequence[Seeds]) -> str:
+    return ", ".join(f"{group.label} {with_spread(list(side.values()))}"
+                     for group, side in zip(pair.groups, values, strict=True))
+
+
+def numbers_of(pair: Pair, values: Sequence[Seeds]) -> dict[str, Any]:
+    return {group.label: dict(side) for group, side in zip(pair.groups, values, strict=True)}
+
+
+def _mean(values: Mapping[int, float]) -> float:
+    return float(np.mean(list(values.values())))
 
 
 def _too_short(group: Group, tag: str) -> str:
-    short = any(len(run.series[tag].last_part()) < THRESHOLDS.min_final_points for run in group.runs if run.has(tag)
-                and not run.diverged)
+    short = any(len(run.series[tag].last_part()) < THRESHOLDS.min_final_points for run in group.runs
+                if run.has(tag) and not run.diverged)
     return f"{group.label} is too short: too few points of {tag} in its last tenth" if short else ""
 
 
-def _of_one(group: Group, tag: str) -> str:
-    """Why one group has no final value of `tag`; '' if it has."""
+def _unready(group: Group, tag: str) -> str:
+    """Why a group has no final value of `tag`; '' if it has."""
     if group.all_diverged:
         return f"{group.label} diverged"
     if not group.has(tag):
         return f"{group.label} did not log {tag}"
-    if group.unfinished:
-        return f"{group.unfinished[0].label} {group.unfinished[0].shortfall}"
-    return _too_short(group, tag)
-
-
-def _sides(pair: Pair, a: Any, b: Any) -> str:
-    labels = [group.label for group in pair.groups]
-    return ", ".join(f"{label} {with_spread(list(side.values()))}" for label, side in zip(labels, (a, b), strict=True))
-
-
-def _too_close(apart: Difference, standing: Standing, pair: Pair, value: str = "") -> str:
-    if standing != Standing.UNDECIDED:
-        return ""
-    single = min(len(group.seeds) for group in pair.groups) == 1
-    value = value or f"a difference of {abs(apart.value):.3f}"
-    if abs(apart.value) > apart.noise:
-        return f"{value} may lie on either side of the margin"
-    return f"{value} does not stand out from {'what another seed may show' if single else 'the spread of the seeds'}"
+    return next((f"{run.label} {run.shortfall}" for run in group.unfinished), "") or _too_short(group, tag)
 
 
 def _never(finding: Finding, pair: Pair) -> Finding:
@@ -308,38 +286,23 @@ def _never(finding: Finding, pair: Pair) -> Finding:
     accuracy = final_accuracy(pair)
     if accuracy.standing in (Standing.BETTER, Standing.WORSE):
         ahead, behind = pair.whole if accuracy.standing == Standing.BETTER else pair.whole[::-1]
+        best = max(behind.final(pair.tag, 0.0).values()) + THRESHOLDS.accuracy_margin
         for level in reversed(THRESHOLDS.levels):
-            times = ahead.reach(pair.tag, level, SPEED_AXIS)
-            if (max(behind.final(pair.tag, 0.0).values()) < level - THRESHOLDS.accuracy_margin
-                    and min(ahead.final(pair.tag, 0.0).values()) >= level and np.isfinite(list(times.values())).all()):
-                return replace(finding, standing=accuracy.standing, numbers={"level": level, ahead.label: dict(times)},
-                               evidence=f"to {percent(level)}: {ahead.label} {with_spread(list(times.values()))} "
-                                        f"{SPEED_AXIS}, {behind.label} never")
+            times = list(ahead.reach(pair.tag, level, SPEED_AXIS).values())
+            if best < level <= min(ahead.final(pair.tag, 0.0).values()) and np.isfinite(times).all():
+                return replace(finding, standing=accuracy.standing, numbers={"level": level, ahead.label: times},
+                               evidence=f"to {percent(level)}: {ahead.label} {with_spread(times)} {SPEED_AXIS}, "
+                                        f"{behind.label} never")
     levels = listed([percent(level) for level in THRESHOLDS.levels])
-    return replace(finding, reason=f"none of the levels {levels} is clearly reached by every seed of both "
-                                   f"({seeds(len(pair.original.seeds))}, {seeds(len(pair.online.seeds))})")
+    return replace(finding, reason=f"none of the levels {levels} is clearly reached by every seed of both")
 
 
-def _starts_above(group: Group, tag: str, level: float) -> bool:
-    return all(run.series[tag].values[0] >= level for run in group.runs if run.has(tag))
-
-
-def _shared_axes(groups: tuple[Group, Group]) -> list[str]:
-    return [axis for axis in ("epochs", "updates", "hours") if all(group.has_axis(axis) for group in groups)]
-
-
-def _times(group: Group, tag: str, level: float, axis: str) -> dict[int, float]:
-    return {seed: max(time, 1e-9) for seed, time in group.reach(tag, level, axis).items()}
-
-
-def _lead_over_constant(group: Group, exact_tag: str) -> float | None:
+def _lead_over_constant(group: Group, exact: str) -> float | None:
     """How much more often the Q-head is right than always saying the same, where 10 to 90 % of rows are right."""
     leads: list[float] = []
     for run in group.runs:
-        if run.diverged or not run.has(Q_HEAD) or not run.has(exact_tag):
-            continue
-        _, i, j = np.intersect1d(run.series[Q_HEAD].steps, run.series[exact_tag].steps, return_indices=True)
-        right, head = run.series[exact_tag].values[j], run.series[Q_HEAD].values[i]
-        middle = (right > 0.1) & (right < 0.9)
-        leads += list((head - np.maximum(right, 1 - right))[middle])
+        if run.has(Q_HEAD) and run.has(exact) and not run.diverged:
+            _, i, j = np.intersect1d(run.series[Q_HEAD].steps, run.series[exact].steps, return_indices=True)
+            right, head = run.series[exact].values[j], run.series[Q_HEAD].values[i]
+            leads += list((head - np.maximum(right, 1 - right))[(right > 0.1) & (right < 0.9)])
     return float(np.mean(leads)) if leads else None

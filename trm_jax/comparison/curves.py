@@ -1,17 +1,16 @@
-"""The curves that a verdict rests on, drawn once: as SVG for the page, which colours it, and as one PNG."""
+"""The curves that a verdict rests on, as SVG that takes its colours from the page around it."""
 
 import io
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from trm_jax.comparison.criteria import exact_tag
 from trm_jax.comparison.groups import Group, equally_long
 from trm_jax.comparison.runs import AXES, Run
-from trm_jax.comparison.tables import exact_tag, name_of
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, HALTED_STEPS, LOSS, Q_HEAD, STEPS
 
@@ -20,7 +19,6 @@ from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, HALTED_STEPS, LOSS, Q_
 _named = os.environ.pop("MPLBACKEND", None) if "matplotlib" not in sys.modules else None
 import matplotlib  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: E402
@@ -82,30 +80,6 @@ def svg(chart: Chart, groups: Sequence[Group]) -> str:
     return text.replace("<svg ", f'<svg role="img" aria-label="{chart.title}" ', 1)
 
 
-def save_png(path: Path, title: str, drawn: Sequence[Chart], groups: Sequence[Group]) -> None:
-    """All charts in one picture."""
-    columns = min(3, len(drawn))
-    rows = -(-len(drawn) // columns)
-    figure = Figure(figsize=(4.8 * columns, 2.9 * rows + 0.9), facecolor="white")
-    FigureCanvasAgg(figure)
-    height = figure.get_figheight()
-    figure.subplots_adjust(left=0.14 / columns, right=1 - 0.02 / columns, top=1 - 0.95 / height, bottom=0.5 / height,
-                           wspace=0.2, hspace=0.42)
-    figure.text(0.01, 1 - 0.3 / height, title, fontsize=min(15.0, 1500 * columns / 3 / max(len(title), 1)),
-                fontweight="bold", color=INK)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, chart in zip(grid, drawn, strict=False):
-        _draw(axes, chart, groups)
-        axes.set_title(chart.title, loc="left", fontsize=9.5, color=INK)
-    for axes in grid[len(drawn):]:
-        axes.set_axis_off()
-    handles = [matplotlib.lines.Line2D([], [], color=_colour(i), dashes=_dash(i), linewidth=2.2, label=name_of(group))
-               for i, group in enumerate(groups)]
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.004, 1 - 0.38 / height), ncols=len(groups),
-                  frameon=False, fontsize=9.5)
-    figure.savefig(path, dpi=100)
-
-
 def _draw(axes: Axes, chart: Chart, groups: Sequence[Group]) -> None:
     drawn = []
     for index in chart.groups:
@@ -117,7 +91,8 @@ def _draw(axes: Axes, chart: Chart, groups: Sequence[Group]) -> None:
     metric = BY_TAG[chart.tag]
     for level in _guides(chart, groups):
         axes.axhline(level, color=INK, linewidth=0.7, linestyle=(0, (1, 3)))
-    if metric.log_scale and all((mean > 0).all() for mean in drawn):
+    everything = np.concatenate(drawn)
+    if metric.log_scale and everything.min() > 0 and everything.max() > 10 * everything.min():
         axes.set_yscale("log")
         axes.minorticks_off()
     else:

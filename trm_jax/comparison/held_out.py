@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.comparison.criteria import Finding, Pair
+from trm_jax.comparison.criteria import Finding, Pair, numbers_of, sides
 from trm_jax.comparison.evaluations import HELD_OUT, Evaluation
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.runs import Run
-from trm_jax.comparison.statistics import Difference, Seeds, Standing, difference, paired_task_error, task_error
+from trm_jax.comparison.statistics import Seeds, difference, paired_task_error, task_error
 from trm_jax.comparison.thresholds import THRESHOLDS
-from trm_jax.comparison.wording import listed, with_spread
+from trm_jax.comparison.wording import listed
 from trm_jax.metric_table import BY_TAG
 
 IN_TRAINING = ("eval/pass@2", "eval/exact_accuracy")  # the first that both logged
@@ -69,10 +69,10 @@ def scores(group: Group, kind: tuple[str, str], word: str) -> dict[int, Evaluati
 
 
 def _full(finding: Finding, pair: Pair, kind: tuple[str, str], words: list[str]) -> Finding:
-    sides = [scores(group, kind, word) for group, word in zip(pair.whole, words, strict=True)]
-    by_task = [_mean_by_task(side) for side in sides]
-    tasks = (min(e.tasks for e in sides[0].values()), min(e.tasks for e in sides[1].values()))
-    values = [{seed: e.score for seed, e in side.items()} for side in sides]
+    found = [scores(group, kind, word) for group, word in zip(pair.whole, words, strict=True)]
+    by_task = [_mean_by_task(side) for side in found]
+    tasks = (min(e.tasks for e in found[0].values()), min(e.tasks for e in found[1].values()))
+    values = [{seed: e.score for seed, e in side.items()} for side in found]
     means = (float(np.mean(list(values[0].values()))), float(np.mean(list(values[1].values()))))
     paired = len(by_task[0].keys() & by_task[1].keys()) == max(tasks)
     error = paired_task_error(*by_task) if paired else task_error(means, tasks)
@@ -107,17 +107,12 @@ def task_count(run: Run) -> int:
 
 def _judged(finding: Finding, pair: Pair, values: Sequence[Seeds], error: float, what: str,
             numbers: dict[str, Any]) -> Finding:
-    labels = [group.label for group in pair.groups]
-    sides = ", ".join(f"{label} {with_spread(list(side.values()))}" for label, side in zip(labels, values, strict=True))
-    numbers |= {label: dict(side) for label, side in zip(labels, values, strict=True)}
-    apart: Difference = difference(values[0], values[1], THRESHOLDS.seed_sd).with_noise(error)
-    evidence = f"{what}: {sides}, difference {apart.value:+.3f} ± {apart.noise:.3f}"
+    apart = difference(values[0], values[1], THRESHOLDS.seed_sd).with_noise(error)
     solved = any(value > 0 for side in values for value in side.values())
-    reason = pair.problem or ("" if solved else "neither solves a held-out task")
-    standing = Standing.UNDECIDED if reason else apart.standing(THRESHOLDS.accuracy_margin)
-    if standing == Standing.UNDECIDED and not reason:
-        reason = f"a difference of {abs(apart.value):.3f} does not stand out from the noise of seeds and tasks"
-    return replace(finding, standing=standing, difference=apart, evidence=evidence, reason=reason, numbers=numbers)
+    finding = replace(finding, numbers=numbers | numbers_of(pair, values),
+                      evidence=f"{what}: {sides(pair, values)}, difference {apart}")
+    return finding.settled(apart, THRESHOLDS.accuracy_margin,
+                           pair.problem or ("" if solved else "neither solves a held-out task"))
 
 
 def _mean_by_task(side: dict[int, Evaluation]) -> dict[str, float]:

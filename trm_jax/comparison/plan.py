@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.comparison.criteria import aligned, final_accuracy
+from trm_jax.comparison.criteria import aligned, exact_tag, final_accuracy
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.runs import Run
 from trm_jax.comparison.statistics import Standing
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.wording import listed, number, percent
-from trm_jax.metric_table import ANSWERED, EXACT
 
 BASELINES = {"original": "o1", "online": "l1"}
 BRANCHES = {"original": ("o2", "o3"), "online": ("l2", "l3")}
@@ -180,7 +179,7 @@ def _upper(runs: Sequence[PlannedRun]) -> str:
 def _ranking(groups: Sequence[Group]) -> str:
     found = {}
     for group in groups:
-        tag = next((tag for tag in (ANSWERED, EXACT) if group.has(tag)), "")
+        tag = exact_tag(group)
         if group.identity.preset in E_SERIES and tag:
             found[group.label] = float(np.mean(list(group.final(tag, 0.0).values())))
     ranked = sorted(found, key=lambda label: -found[label])

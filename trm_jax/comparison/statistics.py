@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from trm_jax.comparison.thresholds import THRESHOLDS
 
@@ -44,6 +44,9 @@ class Difference:
     noise: float
     equal_noise: float
     pairs: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.value:+.3f} ± {self.noise:.3f}"
 
     def __neg__(self) -> "Difference":
         return Difference(-self.value, self.noise, self.equal_noise, self.pairs)
@@ -134,11 +137,11 @@ def _interval(value: float, error: float, degrees: int, assumed_error: float, pa
     noises = []
     for confidence in (THRESHOLDS.confidence, 2 * THRESHOLDS.equal_confidence - 1):
         assumed = _quantile(confidence) * assumed_error
-        measured = float(stats.t.ppf((1 + confidence) / 2, degrees)) * error if degrees else np.inf
+        measured = float(special.stdtrit(degrees, (1 + confidence) / 2)) * error if degrees else np.inf
         noises.append(float(min(assumed, measured)))
     return Difference(value, noises[0], noises[1], pairs)
 
 
 def _quantile(confidence: float) -> float:
     """Standard errors to either side that a normal interval of this confidence has."""
-    return float(stats.norm.ppf((1 + confidence) / 2))
+    return float(special.ndtri((1 + confidence) / 2))

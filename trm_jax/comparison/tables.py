@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trm_jax.comparison import plan
-from trm_jax.comparison.criteria import Finding
+from trm_jax.comparison.criteria import Finding, exact_tag
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.held_out import final_evaluations, protocol
 from trm_jax.comparison.runs import AXES
@@ -17,7 +17,7 @@ from trm_jax.comparison.statistics import Standing
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.verdict import ANSWERS, Validation, Verdict
 from trm_jax.comparison.wording import number, percent, seeds, with_spread
-from trm_jax.metric_table import ANSWERED, EXACT, HALTED_STEPS, METRICS, Q_HEAD, STEPS
+from trm_jax.metric_table import HALTED_STEPS, METRICS, Q_HEAD, STEPS
 
 NOTHING = "–"
 KEY_AXES = ("epochs", "updates", "hours")
@@ -63,10 +63,6 @@ def name_of(group: Group) -> str:
     lost, going = sum(run.diverged for run in group.runs), bool(group.unfinished)
     return f"{group.label}, {seeds(len(group.seeds))}" + (f", {lost} diverged" if lost else "") + (
         ", so far" if going else "")
-
-
-def exact_tag(group: Group) -> str:
-    return next((tag for tag in (ANSWERED, EXACT) if group.has(tag)), "")
 
 
 def leader(finding: Finding) -> str:

@@ -8,12 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from trm_jax.comparison import plan
-from trm_jax.comparison.criteria import Finding, Pair, act_steps, aligned, comparable, final_accuracy, q_head, speed
+from trm_jax.comparison.criteria import (
+    SPEED_MARGIN,
+    Finding,
+    Pair,
+    act_steps,
+    aligned,
+    comparable,
+    final_accuracy,
+    q_head,
+    speed,
+)
 from trm_jax.comparison.groups import Group, learnt_from
 from trm_jax.comparison.held_out import held_out
 from trm_jax.comparison.statistics import Standing
 from trm_jax.comparison.thresholds import THRESHOLDS
-from trm_jax.comparison.wording import listed, number, percent, seeds
+from trm_jax.comparison.wording import listed, number, percent
 
 ORIGINAL, ONLINE, TIE, UNDECIDED = "original", "online", "tie", "undecided"
 ANSWERS = {Standing.BETTER: ORIGINAL, Standing.WORSE: ONLINE, Standing.EQUAL: TIE, Standing.UNDECIDED: UNDECIDED}
@@ -75,8 +85,8 @@ def judge(groups: list[Group], follow_lean: bool = False) -> Verdict:
     answer, why = _concluded(pair, accuracy, fast, unseen)
     lean = answer if answer in NAMES else _lean(pair, *findings)
     rest = [group for group in groups if group not in bases.values()]
-    validations = [_validated(bases[ORIGINAL], accuracy)]
-    validations += [_validated(group, final_accuracy(aligned(group, bases[ONLINE]))) for group in rest
+    validations = [_validated(pair)]
+    validations += [_validated(aligned(group, bases[ONLINE])) for group in rest
                     if group.mode == ORIGINAL and group.identity.preset == "r1"]
     validations.append(Validation(bases[ONLINE].label, ONLINE, tuple(f.reversed() for f in (fast, accuracy, unseen))))
     others = tuple(final_accuracy(aligned(group, base)) for group in rest for base in bases.values())
@@ -101,9 +111,11 @@ def baselines(groups: list[Group]) -> dict[str, Group]:
     return found
 
 
-def _validated(group: Group, accuracy: Finding) -> Validation:
+def _validated(pair: Pair) -> Validation:
+    """Of the first of the pair, a group of the original dynamics."""
+    group = pair.whole[0]
     head = q_head(group)
-    return Validation(group.label, ORIGINAL, (head, act_steps(group, head), comparable(accuracy)))
+    return Validation(group.label, ORIGINAL, (head, act_steps(group, head), comparable(pair)))
 
 
 def _concluded(pair: Pair, accuracy: Finding, fast: Finding, unseen: Finding) -> tuple[str, str]:
@@ -114,7 +126,7 @@ def _concluded(pair: Pair, accuracy: Finding, fast: Finding, unseen: Finding) ->
     """
     if any(group.unfinished for group in pair.whole):
         return UNDECIDED, f"It is not at its end: {pair.problem}."
-    labels = {Standing.BETTER: pair.original.label, Standing.WORSE: pair.online.label}
+    labels = {Standing.BETTER: pair.groups[0].label, Standing.WORSE: pair.groups[1].label}
     won = {side: [f.question for f in (accuracy, fast, unseen) if f.standing == side] for side in labels}
     if all(won.values()):
         halves = (f"{label} is better in {listed(won[side])}" for side, label in labels.items())
@@ -134,7 +146,7 @@ def _concluded(pair: Pair, accuracy: Finding, fast: Finding, unseen: Finding) ->
 
 def _lean(pair: Pair, accuracy: Finding, fast: Finding, unseen: Finding) -> str:
     """The mode that is ahead beyond a margin, by accuracy before speed before held-out score; else the cheaper one."""
-    margins = (THRESHOLDS.accuracy_margin, -float(np.log(1 - THRESHOLDS.speed_margin)), THRESHOLDS.accuracy_margin)
+    margins = (THRESHOLDS.accuracy_margin, SPEED_MARGIN, THRESHOLDS.accuracy_margin)
     if all(group.all_diverged for group in pair.groups):
         return ""
     for finding, margin in zip((accuracy, fast, unseen), margins, strict=True):
@@ -148,76 +160,68 @@ def _lean(pair: Pair, accuracy: Finding, fast: Finding, unseen: Finding) -> str:
 def _headline(answer: str, lean: str, so_far: bool, pair: Pair, findings: tuple[Finding, ...],
               validations: list[Validation]) -> str:
     """The answer with its axis, what speaks against it, and what makes it provisional."""
-    ahead = pair.online if lean == ONLINE else pair.original
-    diverged = [f"{group.label} diverged in {sum(run.diverged for run in group.runs)} of {len(group.runs)}"
-                for group in pair.whole if any(run.diverged for run in group.runs)]
+    ahead = pair.groups[lean == ONLINE]
     if answer == TIE:
         return "A tie: same exact accuracy, same speed" + (f", {ahead.label} is cheaper" if lean else "")
     mine = [finding if lean == ORIGINAL else finding.reversed() for finding in findings]
     clear = [f for f in mine if f.standing == Standing.BETTER] if answer == lean else \
         [f for f in mine if f.difference is not None and f.difference.value > 0]
-    points = [words for words in (_point(f, ahead) for f in clear) if words] + diverged
-    against = [*_costs(mine[1], ahead, pair), *_failures(ahead, answer, validations)]
+    points = [*filter(None, map(_point, clear))]
+    points += [f"{group.label} diverged in {lost} of {len(group.runs)}" for group in pair.whole
+               if (lost := sum(run.diverged for run in group.runs))]
+    singles = [group.label for group in pair.groups if len(group.seeds) == 1]
+    doubts = ["one seed each" if len(singles) == 2 else f"one seed of {singles[0]}"] if singles else []
     if answer == UNDECIDED:
-        singles = min(len(group.seeds) for group in pair.groups) == 1
         clash = {f.standing for f in findings} >= {Standing.BETTER, Standing.WORSE}
-        start = "Undecided" + (" so far" if so_far else "") + (": the criteria disagree" if clash else "")
         tail = f"; leaning to {ahead.label} ({', '.join(points)})" if lean and points else ""
-        return start + tail + (", one seed each" if singles else "")
-    only = " only" if [f.question for f in clear] == [findings[1].question] and not diverged else ""
-    verb = f"{'is' if answer == ONLINE else 'are'} better in epochs only" if only else \
-        f"{'trains' if answer == ONLINE else 'train'} better"
-    doubts = [f"{seeds(len(group.seeds))} of {group.label}" for group in pair.groups if len(group.seeds) == 1]
-    doubts = ["one seed each"] if len(doubts) == 2 else doubts
+        return ("Undecided" + " so far" * so_far + ": the criteria disagree" * clash + tail
+                + "".join(f", {doubt}" for doubt in doubts))
+    is_speed_alone = clear == [mine[1]] and len(points) == 1
+    verb = {ORIGINAL: ("train better", "are better in epochs only"),
+            ONLINE: ("trains better", "is better in epochs only")}[answer][is_speed_alone]
+    against = [*_costs(mine[1]), *_failures(ahead, validations)]
     doubts += [f"{group.label} stands for {plan.BASELINES[group.mode].upper()}" for group in pair.groups
                if group.identity.preset != plan.BASELINES[group.mode]]
     return (f"{NAMES[answer]} {verb}: {', '.join(points)}" + (f", but {listed(against)}" if against else "")
             + (f" (provisional: {', '.join(doubts)})" if doubts else ""))
 
 
-def _point(finding: Finding, ahead: Group) -> str:
-    """What one finding says for the group that is ahead, in a few words."""
-    if finding.difference is None:
-        if "level" in finding.numbers and finding.standing == Standing.BETTER:
-            return f"alone at {percent(finding.numbers['level'])} exact"
-        return ""
-    if "ratios" in finding.numbers:
-        return (f"{number(float(np.exp(-finding.difference.value)))} × the epochs to "
-                f"{percent(finding.numbers['level'])} exact")
-    mean = {label: float(np.mean(list(values.values()))) for label, values in finding.numbers.items()
-            if isinstance(values, dict)}
-    against = mean.pop(finding.against)
-    name = "exact accuracy" if finding.question.startswith("final") else finding.numbers["protocol"]
-    return f"{name} {number(mean[finding.subject])} against {number(against)}"
+def _point(finding: Finding) -> str:
+    """What one finding says for its subject, in a few words."""
+    numbers = finding.numbers
+    if "level" in numbers:
+        level = f"{percent(numbers['level'])} exact"
+        return f"alone at {level}" if finding.difference is None else \
+            f"{number(float(np.exp(-finding.difference.value)))} × the epochs to {level}"
+    ours, theirs = (number(float(np.mean(list(numbers[label].values()))))
+                    for label in (finding.subject, finding.against))
+    return f"{numbers.get('protocol', 'exact accuracy')} {ours} against {theirs}"
 
 
-def _costs(fast: Finding, ahead: Group, pair: Pair) -> list[str]:
-    """Axes on which the group that is ahead takes clearly more to the same accuracy."""
+def _costs(fast: Finding) -> list[str]:
+    """Axes on which the subject takes clearly more to the same accuracy, whichever way the ratios were taken."""
     ratios = fast.numbers.get("ratios", {})
-    sign = 1 if ahead is pair.original else -1
-    mine = {axis: ratio**sign for axis, ratio in ratios.items()}
-    words = [f"{number(ratio)} × the {axis}" for axis, ratio in mine.items()
-             if ratio > 1 / (1 - THRESHOLDS.speed_margin)]
-    if words:
-        words[-1] += f" to {percent(fast.numbers['level'])} exact"
-    return words
-
-
-def _failures(ahead: Group, answer: str, validations: list[Validation]) -> list[str]:
-    """The criteria in which the leader's own validation fails; for the original dynamics those of halting."""
-    mine = next(v for v in validations if v.label == ahead.label and v.mode == ahead.mode)
-    failed = [f for f in mine.findings if f.standing == Standing.WORSE]
-    if answer == UNDECIDED or not failed:
+    if fast.difference is None or not ratios:
         return []
-    shorts = [f"{f.question}: {f.reason or f.evidence.split(';')[0]}" for f in failed]
-    return [f"{ahead.label} fails its own validation ({'; '.join(shorts)})"]
+    is_first = (fast.difference.value < 0) == (ratios["epochs"] > 1)
+    mine = {axis: ratio if is_first else 1 / ratio for axis, ratio in ratios.items()}
+    words = [f"{number(ratio)} × the {axis}" for axis, ratio in mine.items() if np.log(ratio) > SPEED_MARGIN]
+    return [*words[:-1], f"{words[-1]} to {percent(fast.numbers['level'])} exact"] if words else []
+
+
+def _failures(ahead: Group, validations: list[Validation]) -> list[str]:
+    """The criteria in which the leader's own validation fails, in one part of a sentence."""
+    mine = next(v for v in validations if (v.label, v.mode) == (ahead.label, ahead.mode))
+    failed = [f"{f.question}: {f.reason or f.evidence.split(';')[0]}" for f in mine.findings
+              if f.standing == Standing.WORSE]
+    return [f"{ahead.label} fails its own validation ({'; '.join(failed)})"] if failed else []
 
 
 def _one_sided(groups: list[Group], bases: dict[str, Group]) -> Verdict:
     """Runs of one mode only: the question stays open, but not how they compare, and whether they halt."""
     ((mode, base),) = bases.items()
-    nothing = Finding("final exact accuracy", base.label, "online learning", reason="there is no online run")
-    validations = (_validated(base, nothing),) if mode == ORIGINAL else ()
+    head = q_head(base)
+    validations = (Validation(base.label, mode, (head, act_steps(base, head))),) if mode == ORIGINAL else ()
     others = tuple(final_accuracy(aligned(group, base)) for group in groups if group is not base)
     so_far = bool(base.unfinished)
     return Verdict(UNDECIDED, f"Undecided{' so far' if so_far else ''}: only runs of the {mode} mode are here",
@@ -230,29 +234,26 @@ def _one_sided(groups: list[Group], bases: dict[str, Group]) -> Verdict:
 
 def _caveats(pair: Pair, groups: list[Group]) -> list[str]:
     """What a reader must know before believing a verdict."""
+    a, b = pair.groups
     found = []
-    apart = _unexpected(*pair.whole)
-    if apart:
-        found.append(f"{pair.original.label} and {pair.online.label} differ also in {listed(apart[:6])}"
-                     + (f" and {len(apart) - 6} more." if len(apart) > 6 else "."))
-    singles = [group.label for group in pair.groups if len(group.seeds) == 1]
-    if singles:
+    if apart := _unexpected(*pair.whole):
+        more = f" and {len(apart) - 6} more" if len(apart) > 6 else ""
+        found.append(f"{a.label} and {b.label} differ also in {listed(apart[:6])}{more}.")
+    if singles := [group.label for group in pair.groups if len(group.seeds) == 1]:
         found.append(f"One seed of {listed(singles)}: seeds are taken to differ by a standard deviation of "
                      f"{THRESHOLDS.seed_sd} in accuracy and {percent(THRESHOLDS.seed_log_time_sd)} in time.")
-    if pair.at and "went on" in pair.at:
+    if "went on" in pair.at:
         found.append(f"Final values are compared {pair.at}.")
     return found + _caveats_of_all(groups)
 
 
 def _caveats_of_all(groups: list[Group]) -> list[str]:
     found = []
-    unnamed = [group.label for group in groups if not group.identity.is_recorded]
-    if unnamed:
+    if unnamed := [group.label for group in groups if not group.identity.is_recorded]:
         found.append(f"{listed(unnamed)}: started by a version, or a program, that records no preset; which run of the "
                      "plan it is goes by its name, and the commands below leave out what else it was given.")
-    for group in groups:
-        if len(group.seeds) < len(group.runs):
-            found.append(f"{group.label}: some of its runs have the same seed, and count as one.")
+    found += [f"{group.label}: some of its runs have the same seed, and count as one." for group in groups
+              if len(group.seeds) < len(group.runs)]
     if any(group.runs[0].setting("train.load_pretrained_decoder") for group in groups):
         found.append("A pretrained decoder was loaded. The published one was trained with the evaluation tasks' "
                      "demonstrations: a held-out score that starts from it is not clean.")

@@ -70,7 +70,8 @@ def _others(verdict: Verdict) -> str:
         return ""
     rows: list[Row] = [["the other runs", "against", "", "evidence"]]
     words = {Standing.BETTER: "better", Standing.WORSE: "worse", Standing.EQUAL: "equal"}
-    rows += [[f.subject, f.against, words.get(f.standing, "undecided"), f.evidence or f.reason] for f in verdict.others]
+    rows += [[f.subject, f.against, words.get(f.standing, "undecided"), f.evidence.split(";")[0] or f.reason]
+             for f in verdict.others]
     return _table(rows, {})
 
 
