@@ -61,9 +61,10 @@ def evaluations(last: float, batches: int = BATCHES) -> Points:
 
 
 def scalars(preset: str, final: float = 0.95, tau: float = 0.2, seed: int = 0, noise: float = 0.005,
-            batches: int = BATCHES, held_out: float = 0.3, **tags: Points | None) -> dict[str, Points]:
+            batches: int = BATCHES, held_out: float = 0.3, every: int = EVERY,
+            **tags: Points | None) -> dict[str, Points]:
     """A healthy run; `tags` replace those of the same name (`train__steps=…`), None drops one."""
-    at = {"batches": batches}
+    at = {"batches": batches, "every": every}
     salt = 1000 * seed + sum(map(ord, preset))
     exact = rising(final, tau, noise, salt, **at)
     found: dict[str, Points | None] = {

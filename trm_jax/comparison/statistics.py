@@ -1,12 +1,12 @@
 """How two sets of seeds differ, and whether that is more than noise; one model for every criterion.
 
-A configuration has one value per seed. Noise is the half-width of an interval around a difference: Student's t from
-the spread of the seeds or, where that is narrower, the normal interval of the spread that seeds are taken to have
-(few seeds cannot tell their own spread: three differ by chance ten times as much as other three). Seeds that both
-sides have are compared in pairs.
+A configuration has one value per seed. Noise is the half-width of the narrowest of three intervals around a difference:
+Student's t from the spread of the seeds, the same from the differences of seeds that pair, and the normal interval of
+the spread that seeds are taken to have, since few seeds hardly tell their own. What choosing the narrowest costs is
+part of the simulation that the confidence comes from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -69,31 +69,27 @@ class Difference:
 
 
 def difference(a: Seeds, b: Seeds, assumed_sd: float) -> Difference:
-    """a − b, in pairs where every seed of one side is among the other's and there are two or more.
+    """a − b; of seeds that pair, where one side's are all among the other's, only these.
 
     Args:
         assumed_sd: between the seeds of one configuration.
     """
     shared = sorted(a.keys() & b.keys())
-    if 2 <= len(shared) == min(len(a), len(b)):
-        apart = np.array([a[seed] - b[seed] for seed in shared])
-        n, sd = len(apart), float(apart.std(ddof=1))
-        return _interval(float(apart.mean()), sd / np.sqrt(n), n - 1,
-                         max(assumed_sd * np.sqrt(2), sd) / np.sqrt(n), pairs=n)
-    sides = [np.array(list(side.values()), float) for side in (a, b)]
-    degrees = sum(len(side) - 1 for side in sides)
-    squares = sum(float(((side - side.mean()) ** 2).sum()) for side in sides)
-    sd = np.sqrt(squares / degrees) if degrees else 0.0
-    widening = np.sqrt(sum(1 / len(side) for side in sides))
-    return _interval(float(sides[0].mean() - sides[1].mean()), sd * widening, degrees,
-                     max(assumed_sd, sd) * widening)
+    pairs = len(shared) if 2 <= len(shared) == min(len(a), len(b)) else 0
+    x, y = (np.array([side[seed] for seed in (shared if pairs else side)], float) for side in (a, b))
+    degrees, widening = len(x) + len(y) - 2, float(np.sqrt(1 / len(x) + 1 / len(y)))
+    sd = float(np.sqrt((((x - x.mean()) ** 2).sum() + ((y - y.mean()) ** 2).sum()) / max(degrees, 1)))
+    measured = [(sd * widening, degrees)]
+    if pairs:
+        measured.append((float((x - y).std(ddof=1) / np.sqrt(pairs)), pairs - 1))
+    return _interval(float(x.mean() - y.mean()), measured, max(assumed_sd, sd) * widening, pairs)
 
 
 def above(a: Seeds, threshold: float, assumed_sd: float) -> Difference:
     """a − threshold."""
     values = np.array(list(a.values()), float)
     n, sd = len(values), float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return _interval(float(values.mean()) - threshold, sd / np.sqrt(n), n - 1, max(assumed_sd, sd) / np.sqrt(n))
+    return _interval(float(values.mean()) - threshold, [(sd / np.sqrt(n), n - 1)], max(assumed_sd, sd) / np.sqrt(n))
 
 
 def paired_task_error(a: Mapping[str, float], b: Mapping[str, float]) -> float:
@@ -133,12 +129,12 @@ def first_at(steps: np.ndarray, values: np.ndarray, level: float) -> float:
     return float(steps[there - 1] + share * (steps[there] - steps[there - 1]))
 
 
-def _interval(value: float, error: float, degrees: int, assumed_error: float, pairs: int = 0) -> Difference:
+def _interval(value: float, measured: Sequence[tuple[float, int]], assumed_error: float, pairs: int = 0) -> Difference:
+    """The narrowest interval of the standard errors that were measured, with their degrees of freedom, and assumed."""
     noises = []
     for confidence in (THRESHOLDS.confidence, 2 * THRESHOLDS.equal_confidence - 1):
-        assumed = _quantile(confidence) * assumed_error
-        measured = float(special.stdtrit(degrees, (1 + confidence) / 2)) * error if degrees else np.inf
-        noises.append(float(min(assumed, measured)))
+        widths = [special.stdtrit(degrees, (1 + confidence) / 2) * error for error, degrees in measured if degrees]
+        noises.append(float(min([*widths, _quantile(confidence) * assumed_error])))
     return Difference(value, noises[0], noises[1], pairs)
 
 
