@@ -41,7 +41,7 @@ def make_run(mode: str, seed: int, seed_sd: float, effect: float, rng: np.random
             (("epochs", 8.0), ("updates", 1.0 if mode == "original" else 4.0), ("hours", 1e-3))}
     config = {"train": {"seed": seed, "epochs": 20_000}, "data": {"max_eval_groups": TASKS}, "mode": {"name": mode}}
     identity = Identity(BASELINES[mode], mode=mode)
-    return Run(Path(f"runs/{seed}"), f"{BASELINES[mode]}_seed{seed}", identity, config, series, axes, {}, progress=1.0)
+    return Run(Path(f"runs/{seed}"), f"{BASELINES[mode]}_seed{seed}", identity, config, series, axes, progress=1.0)
 
 
 def walk(seed_sd: float, effect: float, max_seeds: int, rng: np.random.Generator) -> tuple[str, str, int]:

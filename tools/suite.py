@@ -87,43 +87,19 @@ def walk_plan(options: argparse.Namespace, overrides: Sequence[str], start: Call
     named: set[str] = set()  # folders that a verdict has asked for
     while runs:
         start(runs, options)
-        verdict = judged(found(options.root, options.size), options)
-        wanted = verdict.next_step.runs
-        runs = [run for run in wanted if run.workdir not in named]
-        if wanted and not runs:
-            again = ", ".join(run.workdir for run in wanted)
-            raise SuiteError(f"the verdict asks again for {again}, which has been run: {verdict.next_step.what}")
+        step = compared(found(options.root, options.size), options.out, options.max_seeds).next_step
+        runs = [run for run in step.runs if run.workdir not in named]
+        if not runs and not step.is_end:
+            again = ", ".join(run.workdir for run in step.runs)
+            raise SuiteError((f"the verdict asks again for {again}, which has been run: " if again else "") + step.what)
         named |= {run.workdir for run in runs}
-    print(f"suite: the plan is done: {verdict.headline}")
+    print("suite: the plan is done")
 
 
-def judged(folders: Sequence[str], options: argparse.Namespace) -> Verdict:
-    """The verdict on these runs; where it asks for seeds beyond `max_seeds`, the one that follows the lean instead.
-
-    Raises:
-        SuiteError: only more seeds could decide, there are enough, and the numbers lean nowhere.
-    """
-    verdict = compared(folders, options.out)
-    seeds = {run.seed for run in verdict.next_step.runs if run.preset in BASELINES.values()
-             and run.workdir not in folders}
-    there = {(run.identity.preset, run.seed) for run in compare.load_runs(folders)}
-    most = max(sum(preset == base for preset, _ in there) for base in BASELINES.values())
-    beyond = bool(seeds) and most + len(seeds) > options.max_seeds and verdict.findings
-    stuck = verdict.findings and not verdict.next_step.runs and verdict.answer not in BASELINES
-    if not beyond and not stuck:
-        return verdict
-    if not verdict.lean:
-        raise SuiteError(f"{verdict.answer} with {most} seeds of each baseline (--max-seeds={options.max_seeds}), and "
-                         f"the numbers lean nowhere. {verdict.next_step.what}")
-    print(f"suite: {verdict.answer} with {most} seeds of each baseline (--max-seeds): this is no finding, the plan "
-          f"follows the lean to {verdict.lean}")
-    return compared(folders, options.out, follow_lean=True)
-
-
-def compared(folders: Sequence[str], out: Path, follow_lean: bool = False) -> Verdict:
+def compared(folders: Sequence[str], out: Path, max_seeds: int | None = None) -> Verdict:
     """Compares run folders, prints the answer and where to look at the curves."""
     try:
-        verdict = compare.compare(folders, out, follow_lean=follow_lean)
+        verdict = compare.compare(folders, out, max_seeds=max_seeds)
     except (RunError, OSError) as error:
         raise SuiteError(str(error)) from None
     print(f"Curves: ./launch.sh python -m tensorboard.main --logdir={Path(folders[0]).parent}")

@@ -45,12 +45,12 @@ def main(argv: Sequence[str]) -> None:
 
 
 def compare(folders: Sequence[str], out: Path, names: Sequence[str] = (), axis: str | None = None,
-            everything: bool = False, follow_lean: bool = False) -> Verdict:
+            everything: bool = False, max_seeds: int | None = None) -> Verdict:
     """Compares the runs in `folders` and writes the report, its curves over `axis`, to `out`.
 
     Args:
         everything: print all there is.
-        follow_lean: the next step goes where the numbers lean, if they decide nothing.
+        max_seeds: with so many of each baseline and nothing decided, the next step follows the lean.
 
     Raises:
         RunError: no folders, a folder that is no run, a label that cannot be given, or an axis that no run has.
@@ -62,7 +62,7 @@ def compare(folders: Sequence[str], out: Path, names: Sequence[str] = (), axis: 
         raise RunError(f"--axis={axis}: not known of any of the runs")
 
     # ── Verdict ──
-    verdict = judge(groups, follow_lean)
+    verdict = judge(groups, max_seeds)
 
     # ── Report ──
     out.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,6 @@ def short_answer(groups: Sequence[Group], verdict: Verdict, report: Path) -> str
 def long_answer(groups: Sequence[Group], verdict: Verdict) -> str:
     """Everything: all numbers, every criterion with threshold, evidence and reason, all caveats and commands."""
     lines = [tables.as_text(tables.key_table(groups)), "", tables.as_text(tables.full_table(groups)), ""]
-    lines += [f"{run.label}: {note}" for group in groups for run in group.runs for note in run.notes]
     lines += [f"{verdict.headline}.", verdict.why]
     sections: list[tuple[str, tuple[Finding, ...], bool]] = [("mode against mode", verdict.findings, False)]
     sections += [(f"{v.label} ({v.mode}): {tables.OUTCOMES[v.standing]}", v.findings, True)

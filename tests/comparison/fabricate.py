@@ -123,7 +123,7 @@ def run(root: Path, preset: str, seed: int = 0, size: str = "", overrides: Mappi
     made = config(preset, seed, **given, **(settings or {}))
     given_seed = {"train.seed": seed} if seed else {}
     record = {"preset": preset, "size": size, "overrides": {**(overrides or {}), **given_seed},
-              "mode": made["mode"]["name"], "tasks": {"digest": "abc", "train": GROUPS, "evaluation": GROUPS}}
+              "mode": made["mode"]["name"], "tasks": {"train_digest": "abc", "train": GROUPS, "evaluation": GROUPS}}
     return write(folder, found or scalars(preset, seed=seed, **healthy), made, record, seconds_per_batch)
 
 

@@ -44,7 +44,7 @@ class Identity:
     is_recorded: bool = True  # in run.json; else it goes by configuration and name
     train_tasks: int = 0  # that it was trained on, 0 where not recorded
     eval_tasks: int = 0  # that it was evaluated on while it trained
-    digest: str = ""  # of all its tasks
+    digest: str = ""  # of the tasks that it is trained on
 
 
 def load_config(path: Path, texts: Mapping[str, Text], notes: list[str]) -> Config:
@@ -94,7 +94,7 @@ def identify(path: Path, label: str, config: Config, has_steps: bool) -> Identit
         if any(field.startswith(own) for field in overrides):
             preset = ""  # what makes the preset has been changed
         return Identity(preset, recorded.get("size") or "", overrides, mode or "original", True,
-                        tasks.get("train", 0), tasks.get("evaluation", 0), tasks.get("digest", ""))
+                        tasks.get("train", 0), tasks.get("evaluation", 0), tasks.get("train_digest") or "")
     if mode is None:
         mode = MODES[name[0]] if name and name[0] != "e" else "original" if has_steps else "online"
     fits = name in PRESETS and (name[0] == "e" or MODES[name[0]] == mode)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.types_pb2 import DT_STRING
@@ -63,7 +62,6 @@ class Events:
     series: dict[str, Series]
     texts: dict[str, Text]  # the latest of each tag
     sessions_s: list[tuple[float, float]]  # first and last wall time of each file, in order
-    notes: list[str]
 
 
 def read_events(folder: Path) -> Events:
@@ -77,26 +75,22 @@ def read_events(folder: Path) -> Events:
     """
     parts: list[tuple[float, float, dict[str, list[tuple[float, ...]]]]] = []
     texts: dict[str, Text] = {}
-    notes: list[str] = []
     for path in _files(folder):
         scalars: dict[str, list[tuple[float, ...]]] = {}
         walls: list[float] = []
-        try:
-            for event in LegacyEventFileLoader(str(path)).Load():
-                walls.append(event.wall_time)
-                for tag, found in _values(event):
-                    if isinstance(found, Text):
-                        texts[tag] = max(found, texts.get(tag, found), key=lambda text: text.wall_s)
-                    else:
-                        scalars.setdefault(tag, []).append((event.step, found, event.wall_time))
-        except DecodeError as error:
-            notes.append(f"{path.name}: a damaged record ({error}); the {len(walls)} before it are used")
+        for event in LegacyEventFileLoader(str(path)).Load():
+            walls.append(event.wall_time)
+            for tag, found in _values(event):
+                if isinstance(found, Text):
+                    texts[tag] = max(found, texts.get(tag, found), key=lambda text: text.wall_s)
+                else:
+                    scalars.setdefault(tag, []).append((event.step, found, event.wall_time))
         if walls:
             parts.append((walls[0], walls[-1], scalars))
     parts.sort(key=lambda part: part[0])
     tags = sorted({tag for *_, scalars in parts for tag in scalars})
     series = {tag: _joined([np.array(scalars[tag]) for *_, scalars in parts if tag in scalars]) for tag in tags}
-    return Events(series, texts, [(first, last) for first, last, _ in parts], notes)
+    return Events(series, texts, [(first, last) for first, last, _ in parts])
 
 
 def _files(folder: Path) -> list[Path]:

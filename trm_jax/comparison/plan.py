@@ -15,7 +15,7 @@ from trm_jax.comparison.groups import Group
 from trm_jax.comparison.runs import Run
 from trm_jax.comparison.statistics import Standing
 from trm_jax.comparison.thresholds import THRESHOLDS
-from trm_jax.comparison.wording import listed, number, percent
+from trm_jax.comparison.wording import listed, number, percent, seeds
 
 BASELINES = {"original": "o1", "online": "l1"}
 BRANCHES = {"original": ("o2", "o3"), "online": ("l2", "l3")}
@@ -43,6 +43,7 @@ class PlannedRun:
 class NextStep:
     what: str
     runs: tuple[PlannedRun, ...] = ()
+    is_end: bool = False  # of the plan
 
 
 def arguments(run: PlannedRun) -> list[str]:
@@ -65,14 +66,13 @@ def rank_as_baseline(group: Group) -> tuple[bool, int, str]:
     return preset != BASELINES[group.mode], series.find(preset[0]) % 9 if preset else 8, preset
 
 
-def next_step(answer: str, groups: list[Group], bases: Mapping[str, Group],
-              follow_lean: bool = False, leaning: bool = False) -> NextStep:
+def next_step(answer: str, lean: str, groups: list[Group], bases: Mapping[str, Group],
+              max_seeds: int | None = None) -> NextStep:
     """What to run next, after `answer` (original, online, tie, undecided) about `groups`.
 
     Args:
+        lean: the mode that is followed where the answer is none and there are `max_seeds` of a baseline.
         bases: mode → the group that stands for it.
-        follow_lean: no more seeds of these are wanted, however few there are.
-        leaning: the answer is not found but followed, for want of one.
     """
     for mode, control in BASELINES.items():
         if mode not in bases:
@@ -84,22 +84,25 @@ def next_step(answer: str, groups: list[Group], bases: Mapping[str, Group],
         where = listed([f"{run.label} ({percent(run.progress or 0)} done)" for run in unfinished])
         return NextStep(f"Finish {where}: the command it was started with goes on from the last checkpoint.",
                         tuple(map(_again, unfinished)))
-    few = min(len(base.seeds) for base in bases.values()) < THRESHOLDS.branch_seeds
-    if answer not in bases or (few and not follow_lean):
-        return _more_seeds(answer, bases)
+    found = f"{bases[answer].label} is better" if answer in bases else ""
+    count = min(len(base.seeds) for base in bases.values())
+    if not found or count < THRESHOLDS.branch_seeds:
+        if max_seeds is None or count < max_seeds or not lean:
+            return _more_seeds(answer, bases, max_seeds)
+        answer, found = lean, found or (f"Nothing tells them apart with {seeds(count)}; this is no finding, but the "
+                                        f"numbers lean to {bases[lean].label}")
     base = bases[answer]
     ours = [group for group in groups if group.mode == answer]
-    seeds = base.seeds[:THRESHOLDS.plan_seeds]
-    branch = _missing(BRANCHES[answer], ours, base, _carried(base), seeds)
+    some = base.seeds[:THRESHOLDS.plan_seeds]
+    branch = _missing(BRANCHES[answer], ours, base, _carried(base), some)
     if branch:
-        why = f"Nothing tells them apart, the numbers lean to {base.label}" if leaning else f"{base.label} is better"
-        return NextStep(f"{why}: find out {BRANCH_MEANINGS[answer]} with {_upper(branch)}.", branch)
+        return NextStep(f"{found}: find out {BRANCH_MEANINGS[answer]} with {_upper(branch)}.", branch)
     best = best_of(ours, base)
-    encoders = _missing(E_SERIES, ours, best, _carried(best) | _of_winner(best), seeds)
+    encoders = _missing(E_SERIES, ours, best, _carried(best) | _of_winner(best), some)
     if encoders:
         return NextStep(f"{best.label} is the best of its mode: compare encoders under it with {_upper(encoders)}.",
                         encoders)
-    return NextStep(f"The plan is done. Encoders by final exact accuracy: {_ranking(ours)}.")
+    return NextStep(f"The plan is done. Encoders by final exact accuracy: {_ranking(ours)}.", is_end=True)
 
 
 def best_of(groups: Sequence[Group], base: Group) -> Group:
@@ -110,13 +113,13 @@ def best_of(groups: Sequence[Group], base: Group) -> Group:
     return max((group for group in rivals if group.label in above), key=lambda group: above[group.label], default=base)
 
 
-def _more_seeds(answer: str, bases: Mapping[str, Group]) -> NextStep:
+def _more_seeds(answer: str, bases: Mapping[str, Group], max_seeds: int | None) -> NextStep:
     """Seeds that turn a tie, an open question or a provisional answer into one that stands; the same of both modes."""
     if all(base.all_diverged for base in bases.values()):
         return NextStep("Every run diverged: look at gradient norm and learning rate; more seeds would tell nothing.")
     there = sorted({seed for base in bases.values() for seed in base.seeds})
     lacking = any(set(there) - set(base.seeds) for base in bases.values())
-    count = max(THRESHOLDS.plan_seeds, len(there) + (not lacking))
+    count = max(min(THRESHOLDS.plan_seeds, max_seeds or THRESHOLDS.plan_seeds), len(there) + (not lacking))
     wanted = [*there, *(seed for seed in range(count) if seed not in there)][:count]
     runs = [run for mode, base in bases.items()
             for run in _others(base.identity.preset or BASELINES[mode], base, base.identity.overrides,

@@ -40,8 +40,7 @@ class Run:
     identity: Identity
     config: Config  # empty where it is not known
     series: Mapping[str, Series]
-    axes: Mapping[str, Axis]  # a subset of AXES
-    missing_axes: Mapping[str, str]  # the rest of them: why
+    axes: Mapping[str, Axis]  # a subset of AXES: what cannot be computed is never guessed
     evaluations: tuple[Evaluation, ...] = ()  # full ones, of `evaluate`
     progress: float | None = None  # share of the configured epochs that is done; None where it is not known
     failure: str = ""  # the error on which it stopped, where it has not gone on since
@@ -106,21 +105,20 @@ def load_run(path: Path, label: str) -> Run:
         seen = ", ".join(sorted(events.series)[:4]) or "none"
         raise RunError(f"{path}: no known scalar tag (found: {seen}); expected train/exact_accuracy, eval/pass@2, …")
     bad = {tag: len(events.series[tag].bad_steps) for tag in known if len(events.series[tag].bad_steps)}
-    notes = [*events.notes, *(f"{tag}: {count} of its points are not finite" for tag, count in bad.items())]
+    notes = [f"{tag}: {count} of its points are not finite" for tag, count in bad.items()]
     config = load_config(path, events.texts, notes)
     identity = identify(path, label, config, STEPS in events.series)
     failure = _failure(events)
     if failure:
         notes.append(f"stopped with: {failure}")
-    axes, missing = _axes(events, config, identity)
-    run = Run(path, label, identity, config, events.series, axes, missing, read_evaluations(path, notes),
-              failure=failure, notes=tuple(notes))
+    axes = _axes(events, config, identity)
+    run = Run(path, label, identity, config, events.series, axes, read_evaluations(path, notes), failure=failure,
+              notes=tuple(notes))
     epochs = run.setting("train.epochs")
     return replace(run, progress=run.end("epochs") / epochs) if epochs and "epochs" in axes else run
 
 
-def _axes(events: Events, config: Config, identity: Identity) -> tuple[dict[str, Axis], dict[str, str]]:
-    """The axes of a run, and the reasons of those it has not: what cannot be computed is never guessed."""
+def _axes(events: Events, config: Config, identity: Identity) -> dict[str, Axis]:
     data = config.get("data", {})
     batch_size, groups = data.get("global_batch_size"), identity.train_tasks or data.get("max_train_groups")
     per_batch = 1 if identity.mode == "original" else config.get("mode", {}).get("num_act_steps")
@@ -130,12 +128,7 @@ def _axes(events: Events, config: Config, identity: Identity) -> tuple[dict[str,
         "samples": _logged(events, SAMPLES) or _proportional(batch_size),
         "hours": _hours(events),
     }
-    why = {"epochs": "neither train/epoch nor a batch size and a number of tasks is known",
-           "updates": "the configuration does not tell the updates per batch",
-           "samples": "neither train/samples nor a batch size is known",
-           "hours": "a single logged step has no duration"}
-    return ({name: axis for name, axis in found.items() if axis is not None},
-            {name: why[name] for name, axis in found.items() if axis is None})
+    return {name: axis for name, axis in found.items() if axis is not None}
 
 
 def _proportional(rate: float | None) -> Axis | None:

@@ -105,8 +105,8 @@ def _group(group: Group) -> dict[str, Any]:
         "runs": [{
             "path": str(run.path), "label": run.label, "seed": run.seed, "progress": run.progress,
             "diverged": run.diverged, "unfinished": run.is_unfinished, "batches": run.last_step,
-            "length": {axis: run.end(axis) for axis in run.axes}, "missing_axes": dict(run.missing_axes),
-            "recorded": asdict(run.identity), "notes": list(run.notes),
+            "length": {axis: run.end(axis) for axis in run.axes}, "recorded": asdict(run.identity),
+            "notes": list(run.notes),
             "evaluations": [asdict(found) | {"path": str(found.path)} for found in run.evaluations],
         } for run in group.runs],
     }

@@ -71,11 +71,11 @@ class Verdict:
     next_step: plan.NextStep
 
 
-def judge(groups: list[Group], follow_lean: bool = False) -> Verdict:
+def judge(groups: list[Group], max_seeds: int | None = None) -> Verdict:
     """Judges the plan's question; the baselines O1 and L1, or what stands for them, decide.
 
     Args:
-        follow_lean: the next step goes where the numbers lean, if they decide nothing.
+        max_seeds: with so many of each baseline and nothing decided, the next step follows the lean.
     """
     bases = baselines(groups)
     if len(bases) < 2:
@@ -91,10 +91,9 @@ def judge(groups: list[Group], follow_lean: bool = False) -> Verdict:
     validations.append(Validation(bases[ONLINE].label, ONLINE, tuple(f.reversed() for f in (fast, accuracy, unseen))))
     others = tuple(final_accuracy(aligned(group, base)) for group in rest for base in bases.values())
     so_far = any(group.unfinished for group in bases.values())
-    followed = lean if follow_lean and lean else answer
     return Verdict(answer, _headline(answer, lean, so_far, pair, findings, validations), why, lean, so_far, findings,
                    tuple(validations), others, tuple(_caveats(pair, groups)),
-                   plan.next_step(followed, groups, bases, follow_lean, leaning=followed != answer))
+                   plan.next_step(answer, lean, groups, bases, max_seeds))
 
 
 def baselines(groups: list[Group]) -> dict[str, Group]:
@@ -226,7 +225,7 @@ def _one_sided(groups: list[Group], bases: dict[str, Group]) -> Verdict:
     so_far = bool(base.unfinished)
     return Verdict(UNDECIDED, f"Undecided{' so far' if so_far else ''}: only runs of the {mode} mode are here",
                    "The question is about both modes.", "", so_far, (), validations, others,
-                   tuple(_caveats_of_all(groups)), plan.next_step(UNDECIDED, groups, bases))
+                   tuple(_caveats_of_all(groups)), plan.next_step(UNDECIDED, "", groups, bases))
 
 
 # ── Caveats ──
@@ -252,6 +251,7 @@ def _caveats_of_all(groups: list[Group]) -> list[str]:
     if unnamed := [group.label for group in groups if not group.identity.is_recorded]:
         found.append(f"{listed(unnamed)}: started by a version, or a program, that records no preset; which run of the "
                      "plan it is goes by its name, and the commands below leave out what else it was given.")
+    found += [f"{run.label}: {note}." for group in groups for run in group.runs for note in run.notes]
     found += [f"{group.label}: some of its runs have the same seed, and count as one." for group in groups
               if len(group.seeds) < len(group.runs)]
     if any(group.runs[0].setting("train.load_pretrained_decoder") for group in groups):

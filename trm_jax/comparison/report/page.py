@@ -8,11 +8,9 @@ from trm_jax.comparison import plan
 from trm_jax.comparison.criteria import Finding
 from trm_jax.comparison.curves import COLOURS, Chart, svg
 from trm_jax.comparison.groups import Group
-from trm_jax.comparison.runs import AXES
 from trm_jax.comparison.statistics import Standing
 from trm_jax.comparison.tables import OUTCOMES, Row, full_table, key_table, leader, name_of
 from trm_jax.comparison.verdict import Verdict
-from trm_jax.comparison.wording import number, percent
 from trm_jax.pages import kit
 
 BADGES = {"pass": ("good", "✓"), "fail": ("bad", "✕"), "undecided": ("", "?")}
@@ -30,7 +28,7 @@ def build(groups: Sequence[Group], verdict: Verdict, charts: Sequence[Chart]) ->
                           f"{svg(chart, groups)}</figure>" for chart in charts),
         "criteria": _criteria(verdict), "others": _others(verdict), "next_step": _next_step(verdict.next_step),
         "caveats": "".join(f"<li>{escape(caveat)}</li>" for caveat in verdict.caveats) or "<li>Nothing special.</li>",
-        "full_table": _table(full_table(groups), names), "runs": _table(_runs(groups), {}),
+        "full_table": _table(full_table(groups), names),
     }
     return kit.build(__package__, parts)
 
@@ -78,16 +76,6 @@ def _others(verdict: Verdict) -> str:
 def _next_step(step: plan.NextStep) -> str:
     lines = "\n".join(shlex.join(["./launch.sh", *plan.arguments(run)]) for run in step.runs)
     return f"<p>{escape(step.what)}</p>" + (f"<pre>{escape(lines)}</pre>" if lines else "")
-
-
-def _runs(groups: Sequence[Group]) -> list[Row]:
-    rows: list[Row] = [["run", "folder", "batches", "of its epochs", "remarks"]]
-    for run in (run for group in groups for run in group.runs):
-        remarks = [*(f"{AXES[axis]} not known: {why}" for axis, why in run.missing_axes.items()), *run.notes,
-                   *([run.shortfall] if run.is_unfinished else [])]
-        done = "–" if run.progress is None else percent(run.progress)
-        rows.append([run.label, str(run.path), number(run.last_step), done, "; ".join(remarks) or "–"])
-    return rows
 
 
 def _table(rows: Sequence[Row], swatches: dict[str, str]) -> str:
