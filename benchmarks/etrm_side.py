@@ -68,7 +68,7 @@ def side_of(folder: str, settings: Settings) -> type[TorchSide]:
             carry, loss, *_ = self.model(return_keys=[], carry=carry, batch=self.batch)
             return loss / len(carry.halted), carry
 
-        def _precision(self) -> Any:
+        def precision(self) -> Any:
             return torch.autograd.set_grad_enabled(True)  # the checkout casts for itself
 
     return EtrmSide

@@ -37,7 +37,7 @@ def main(_: list[str]) -> None:
     if _ROWS.value is not None:
         config.data.global_batch_size = _ROWS.value
     try:
-        found = compile_step(config, _DEVICES.value, _MEMORY_GB.value)
+        found = compile_step(config, _DEVICES.value, _MEMORY_GB.value, pool_gb)
     except (ConfigError, NotImplementedError) as error:
         sys.exit(f"error: {error}")
     if _JSON.value:

@@ -12,14 +12,13 @@ from benchmarks.workload import settings_of, training_step
 from trm_jax.run.machine import with_remat
 from trm_jax.run.mesh import data_mesh
 
-POOL = 0.75  # of a card's memory, which JAX takes where it is not told otherwise
-
 
 @dataclasses.dataclass(frozen=True)
 class GpuProgram:
     """A compiled training step. Bytes are of one device.
 
     Attributes:
+        remat: how it recomputes, and why.
         arguments: state and batch; the new state takes the old one's place.
         temporaries: everything that lives only while the step runs.
         outputs: what does not take the place of an argument.
@@ -30,6 +29,7 @@ class GpuProgram:
         updates: optimiser updates of one step.
     """
 
+    remat: str
     arguments: int
     temporaries: int
     outputs: int
@@ -56,6 +56,7 @@ class GpuProgram:
         operations = self.operations()
         half = operations.pop("bf16", 0)
         return {
+            "remat": self.remat.partition(" ")[0],
             "temporaries_gb": round(self.temporaries / 1e9, 3),
             "arguments_gb": round(self.arguments / 1e9, 3),
             "needed_gb": round(self.needed_gb, 3),
@@ -82,24 +83,20 @@ def for_gpu(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def compile_step(config: ConfigDict, count: int, memory_gb: float) -> GpuProgram:
-    """The training step of `config` on `count` cards of so much memory.
+def compile_step(config: ConfigDict, count: int, memory_gb: float, pool_gb: float) -> GpuProgram:
+    """The training step of `config` on `count` cards of so much memory, of which JAX takes `pool_gb`.
 
     Raises:
         ConfigError: the config cannot be run, or the CUDA packages are missing.
     """
     cards = devices(count, memory_gb)
-    backend = jax.default_backend
-    jax.default_backend = lambda: "gpu"
-    try:
-        with as_if_present():
-            settings, _ = with_remat(settings_of(for_gpu(config)), count, round(POOL * memory_gb * 1e9))
-            step = training_step(settings, data_mesh(list(cards)))
-            compiled = step.step.lower(step.state, step.batch).compile()
-    finally:
-        jax.default_backend = backend
+    with as_if_present():
+        settings, remat = with_remat(settings_of(for_gpu(config)), count, round(pool_gb * 1e9))
+        step = training_step(settings, data_mesh(list(cards)))
+        compiled = step.step.lower(step.state, step.batch).compile()
     memory, program = compiled.memory_analysis(), Program(compiled.as_text())
     return GpuProgram(
+        remat=remat,
         arguments=memory.argument_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,
         outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
@@ -115,7 +112,8 @@ def report(found: GpuProgram, pool_gb: float) -> str:
     """What a person reads of a program."""
     plain = found.plain(pool_gb)
     forward, backward = found.attention
-    lines = [f"arguments {plain['arguments_gb']:.2f} GB, temporaries {plain['temporaries_gb']:.2f} GB a device: "
+    lines = [f"remat: {found.remat}",
+             f"arguments {plain['arguments_gb']:.2f} GB, temporaries {plain['temporaries_gb']:.2f} GB a device: "
              f"{'fits' if plain['fits'] else 'DOES NOT FIT'} the {pool_gb:.1f} GB that JAX takes of the card",
              f"fused attention: {forward} calls forward, {backward} backward"]
     operations = found.operations()

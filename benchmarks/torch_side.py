@@ -49,21 +49,18 @@ class TorchSide:
 
     def __init__(self, settings: Settings, weights: tuple[Tree, Tree], batches: list[Batch], *, compiled: bool,
                  every_row: bool):
-        self.device = "cuda" if jax.default_backend() == "gpu" else "cpu"
-        if self.device == "cuda":
-            torch.set_default_device(self.device)  # the reference makes its angles and its first carry there
+        self.device = place()
         self.settings, self.every_row = settings, every_row
         self.name = f"PyTorch{', torch.compile' if compiled else ''}"
         self.model = self.build(settings)
-        self.load({name: torch.from_numpy(np.array(array)).to(self.device)
-                   for name, array in to_torch(*weights).items()})
+        self.load(state_dict(weights))
         optim = settings.optim
         self.optimizer = reference.AdamATan2(self.model.parameters(), optim.lr, (optim.beta1, optim.beta2),
                                              optim.weight_decay)
         self.schedule = learning_rate(optim, TOTAL_STEPS)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.average = [p.detach().clone() for p in self.parameters] if optim.ema else []
-        self.batches = [self.tensors(batch) for batch in batches]
+        self.batches = [tensors(batch) for batch in batches]
         self.carry = self.start(self.batches[0])
         self.compile_seconds = None if compiled else 0.0
         self._act_step = torch.compile(self.act_step) if compiled else self.act_step
@@ -139,7 +136,7 @@ class TorchSide:
         for group in self.optimizer.param_groups:
             group["lr"] = float(self.schedule(self.updates + 1))
         self.optimizer.zero_grad(set_to_none=True)
-        with self._precision():
+        with self.precision():
             loss, self.carry = self._act_step(self.carry, encoding)
         loss.backward()
         for part in ("encoder.", "inner."):  # what a run logs of the gradient
@@ -149,9 +146,8 @@ class TorchSide:
         self.optimizer.step()
         return loss.detach()
 
-    def _precision(self) -> contextlib.AbstractContextManager:
-        half = self.settings.arch.forward_dtype == "bfloat16"
-        return torch.autocast(self.device, torch.bfloat16) if half else contextlib.nullcontext()
+    def precision(self) -> contextlib.AbstractContextManager:
+        return precision(self.settings)
 
     def _allocated(self) -> int:
         return torch.cuda.memory_allocated() if self.device == "cuda" else 0
@@ -160,13 +156,39 @@ class TorchSide:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
-    @staticmethod
-    def tensors(batch: Batch) -> reference.Batch:
-        """A batch under the names that the PyTorch project gives it."""
-        arrays = {"inputs": batch.inputs, "labels": batch.labels, "demo_inputs": batch.demos[:, :, 0],
-                  "demo_labels": batch.demos[:, :, 1], "demo_mask": batch.demo_mask, "puzzle_identifiers": batch.task}
-        device = torch.get_default_device()
-        return {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in arrays.items()}
+
+def tensors(batch: Batch) -> reference.Batch:
+    """A batch under the names that the PyTorch project gives it, where PyTorch computes."""
+    arrays = {"inputs": batch.inputs, "labels": batch.labels, "demo_inputs": batch.demos[:, :, 0],
+              "demo_labels": batch.demos[:, :, 1], "demo_mask": batch.demo_mask, "puzzle_identifiers": batch.task}
+    return {name: torch.from_numpy(np.ascontiguousarray(array)).to(place()) for name, array in arrays.items()}
+
+
+def place() -> str:
+    """The kind of device that JAX uses too; whatever PyTorch makes from now on is made there."""
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    if device == "cuda":
+        torch.set_default_device(device)  # the reference makes its angles and its first carry there
+    return device
+
+
+def precision(settings: Settings) -> contextlib.AbstractContextManager:
+    """In which matrix products are in the type of the activations."""
+    half = np.dtype(settings.arch.dtype).name == "bfloat16"
+    return torch.autocast(place(), torch.bfloat16) if half else contextlib.nullcontext()
+
+
+def state_dict(weights: tuple[Tree, Tree]) -> dict[str, Tensor]:
+    """PyTorch's names and tensors of our parameters and buffers."""
+    return {name: torch.from_numpy(np.array(array)).to(place()) for name, array in to_torch(*weights).items()}
+
+
+def loaded_reference(settings: Settings, weights: tuple[Tree, Tree]) -> reference.ETRM:
+    """The reference's model with our weights."""
+    place()
+    model = reference_model(settings)
+    model.load_state_dict(state_dict(weights), strict=True)
+    return model
 
 
 def reference_model(settings: Settings) -> reference.ETRM:
