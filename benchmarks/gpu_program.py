@@ -5,8 +5,15 @@
 Compiles the step for the H100 (needs the `cuda12` extra, no GPU; about a minute) and says how much memory it takes on
 each device and whether that fits, which of its matrix products are not in bfloat16, whether its attention is cuDNN's
 fused one, and what the devices send each other. Fields are set as in training: --config.SECTION.FIELD=VALUE.
+
+    python -m benchmarks.gpu_program --table=o1,r1,l1,e1,e2,e3 [--settings=none,dots,full,full/4]
+
+prints which of these presets, at their own number of rows, fits which card with which arch.remat; behind a slash stands
+train.microbatches. One compilation each, for a card of 141 GB, so that XLA recomputes nothing of its own accord.
 """
 
+import importlib
+import itertools
 import json
 import os
 import sys
@@ -28,11 +35,40 @@ _DEVICES = flags.DEFINE_integer("devices", 1, "Cards that share the batch.", low
 _MEMORY_GB = flags.DEFINE_float("memory-gb", 80, "Memory of a card, in 10⁹ bytes.", lower_bound=1)
 _FRACTION = flags.DEFINE_float("memory-fraction", 0.75, "Share of it that JAX takes: XLA_CLIENT_MEM_FRACTION.",
                                lower_bound=0.01, upper_bound=1)
+_TABLE = flags.DEFINE_list("table", [], "Presets, by name, to print a table of.")
+_SETTINGS = flags.DEFINE_list("settings", ["none", "dots", "full", "full/4"], "Its settings: REMAT or REMAT/PARTS.")
 _JSON = flags.DEFINE_bool("json", False, "One line of JSON.")
+
+
+CARDS_GB = (24, 48, 80, 141)
+
+
+def print_table(fraction: float) -> None:
+    """A row for each preset and setting, as soon as it is known. Raises ConfigError."""
+    cards = "".join(f" {card} GB |" for card in CARDS_GB)
+    print(f"| preset | rows | `arch.remat` | `train.microbatches` | needed GB |{cards}")
+    print("|" + "---|" * (5 + len(CARDS_GB)))
+    for name, setting in itertools.product(_TABLE.value, _SETTINGS.value):
+        config = importlib.import_module(f"configs.{name}").get_config()
+        remat, _, parts = setting.partition("/")
+        config.arch.remat = remat
+        config.train.microbatches = int(parts or 1)
+        found = compile_step(config, _DEVICES.value, max(CARDS_GB), fraction * max(CARDS_GB))
+        fits = ["yes" if found.needed_gb <= fraction * card else "–" for card in CARDS_GB]
+        print(f"| {name} | {config.data.global_batch_size} | {remat} | {parts or 1} | {found.needed_gb:.1f} | "
+              f"{' | '.join(fits)} |", flush=True)
 
 
 def main(_: list[str]) -> None:
     jax.config.update("jax_platforms", "cpu")  # a GPU that is there stays untouched
+    if _TABLE.value:
+        try:
+            print_table(_FRACTION.value)
+        except (ConfigError, ImportError, ValueError) as error:
+            sys.exit(f"error: {error}")
+        return
+    if _CONFIG.value is None:
+        sys.exit("error: give a preset with --config=configs/NAME.py, or several with --table=NAME,NAME")
     config, pool_gb = ConfigDict(_CONFIG.value), _FRACTION.value * _MEMORY_GB.value
     if _ROWS.value is not None:
         config.data.global_batch_size = _ROWS.value
@@ -50,5 +86,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
     app.run(main, flags_parser=parse_flags)

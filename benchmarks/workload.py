@@ -45,13 +45,14 @@ def settings_of(config: ConfigDict) -> Settings:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Reads a command line with --config; what is wrong with it is told in one line and ends the program."""
+    """Reads a command line that may have --config; what is wrong with it is told in one line and ends the program."""
     try:
         settings_lib.check_overrides(argv[1:])
         program, *stray = flags.FLAGS(argv)
         if stray:
             raise ConfigError(f"what is {stray[0]!r} for? fields are set as --config.SECTION.FIELD=VALUE")
-        flags.FLAGS.config.to_dict()  # a preset that could not be loaded says so at its first use only
+        if flags.FLAGS.config is not None:
+            flags.FLAGS.config.to_dict()  # a preset that could not be loaded says so at its first use only
         return [program]
     except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError, ImportError) as error:
         sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")

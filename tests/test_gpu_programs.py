@@ -1,0 +1,105 @@
+"""Every preset at full size is lowered for an NVIDIA GPU, without one: training step and evaluation, in bfloat16.
+
+JAX's own checks of the fused attention are active; they are only told that a card and cuDNN are there. Presets whose
+programs differ in nothing but numbers within them are lowered once.
+"""
+
+import importlib
+import json
+import re
+
+import jax
+import pytest
+from flax import nnx
+
+from benchmarks.gpu_target import as_if_present
+from benchmarks.workload import settings_of, training_step
+from tests.preset_runs import PRESETS
+from trm_jax.dynamics.act import batch_shapes
+from trm_jax.models.etrm import ETRM, split
+from trm_jax.run.mesh import data_mesh
+from trm_jax.run.programs import compiled
+
+# Fields that change a number in a program, or nothing of it, but not what it is made of.
+NUMBERS = {"mode.num_act_steps", "arch.halt_exploration_prob", "loss.kl_weight", "data.global_batch_size"}
+# The sections that a program is made of.
+TRAINING = ("mode", "arch", "encoder", "loss", "optim", "data")
+EVALUATION = ("arch", "encoder", "loss", "eval")
+
+PRODUCT = re.compile(r"stablehlo\.dot_general .*contracting_dims = \[([\d, ]*)\].*"
+                     r": \(tensor<([\dx]*)x(\w+)>, tensor<[\dx]*x(\w+)>\) -> tensor<([\dx]*?)x?(?:f32|bf16)>")
+QUERIES_BY_KEYS = re.compile(r"tensor<[\dx]*?(\d{3,})x\1x(?:bf16|f32)>")
+
+
+def config(name):
+    full = importlib.import_module(f"configs.{name}").get_config()
+    full.arch.update(forward_dtype="bfloat16", attention="cudnn", remat="dots")
+    return full
+
+
+def one_device():
+    return data_mesh(jax.devices()[:1])
+
+
+def kinds(sections):
+    """One preset for each program that is made of these sections, with the names of those that share it."""
+    found = {}
+    for name in PRESETS:
+        plain = json.loads(config(name).to_json())
+        made_of = {f"{section}.{field}": value for section in sections for field, value in plain[section].items()}
+        key = json.dumps({field: value for field, value in made_of.items() if field not in NUMBERS})
+        found.setdefault(key, []).append(name)
+    return [pytest.param(names[0], id="_".join(names)) for names in found.values()]
+
+
+def product(match):
+    """Operations of a matrix product, and whether it multiplies bfloat16."""
+    inner, left, of_left, of_right, result = match.groups()
+    left, operations = [int(n) for n in left.split("x")], 2
+    for size in [*(left[int(axis)] for axis in inner.split(",")), *(int(n) for n in result.split("x") if n)]:
+        operations *= size
+    return operations, of_left == of_right == "bf16"
+
+
+def check(text, settings):
+    """No attention of tokens to tokens is written out, and next to nothing is multiplied but in bfloat16."""
+    S, T = settings.seq_len, settings.arch.puzzle_emb_len
+    square = set(map(int, QUERIES_BY_KEYS.findall(text)))
+    assert not square & {T + S, 2 * S, 2 * S + 1, 2 * S + 2}
+    products = [product(match) for match in PRODUCT.finditer(text)]
+    assert len(products) == text.count("stablehlo.dot_general ")
+    total = sum(operations for operations, _ in products)
+    assert sum(operations for operations, half in products if not half) < 1e-3 * total
+
+
+def lowered(step, *shapes):
+    return step.trace(*shapes).lower(lowering_platforms=("cuda",)).as_text()
+
+
+@pytest.mark.parametrize("name", kinds(TRAINING))
+def test_training(name):
+    settings = settings_of(config(name))
+    with as_if_present():
+        step = training_step(settings, one_device())
+        text = lowered(step.step, step.state, step.batch)
+    check(text, settings)
+    # The differentiated layers: in the decoder's two uses of its stack, and in the grid encoder.
+    assert text.count("@__cudnn$fmhaSoftmaxBackward(") >= 2 * settings.arch.L_layers + settings.encoder.num_layers
+
+
+@pytest.mark.parametrize("name", kinds(EVALUATION))
+def test_evaluation(name):
+    settings = settings_of(config(name))
+    graph, params, buffers = split(nnx.eval_shape(
+        lambda: ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0))))
+    batch = batch_shapes(settings.eval.batch_size, settings.encoder.max_demos, settings.seq_len)
+    with as_if_present():
+        answer = compiled(one_device(), graph, settings.eval.halt, settings.loss.type)
+        text = lowered(answer, params, buffers, batch, batch.task)  # a variant's number is of the type of a task's
+    check(text, settings)
+    assert text.count("@__cudnn$fmhaSoftmax(") >= 2 * settings.arch.L_layers + settings.encoder.num_layers
+
+
+def test_every_preset_is_lowered():
+    for sections in (TRAINING, EVALUATION):
+        assert sorted(name for case in kinds(sections) for name in case.id.split("_")) == PRESETS
