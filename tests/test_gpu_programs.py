@@ -6,6 +6,7 @@ programs differ in nothing but numbers within them are lowered once.
 
 import importlib
 import json
+import math
 import re
 
 import jax
@@ -55,10 +56,8 @@ def kinds(sections):
 def product(match):
     """Operations of a matrix product, and whether it multiplies bfloat16."""
     inner, left, of_left, of_right, result = match.groups()
-    left, operations = [int(n) for n in left.split("x")], 2
-    for size in [*(left[int(axis)] for axis in inner.split(",")), *(int(n) for n in result.split("x") if n)]:
-        operations *= size
-    return operations, of_left == of_right == "bf16"
+    inner, left, result = (list(map(int, re.findall(r"\d+", found))) for found in (inner, left, result))
+    return 2 * math.prod(left[axis] for axis in inner) * math.prod(result), of_left == of_right == "bf16"
 
 
 def check(text, settings):
