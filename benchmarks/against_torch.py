@@ -49,6 +49,8 @@ _JSON = flags.DEFINE_bool("json", False, "One line of JSON.")
 
 def opponent(settings: Settings) -> Callable[..., Any]:
     """What makes the side that the flags name. Raises ConfigError where PyTorch or the checkout cannot be had."""
+    if settings.embeds_tasks:
+        raise ConfigError(f"encoder.type={settings.encoder.type!r} has no counterpart in the PyTorch reference")
     try:
         import torch
 
@@ -118,7 +120,7 @@ def main(_: list[str]) -> None:
     except (ConfigError, TaskError) as error:
         sys.exit(f"error: {error}")
     rows, operations = settings.data.global_batch_size, useful_operations(settings, batches, _STARTING.value)
-    peak = mesh.size * product_peak(settings.arch.dtype)
+    peak = product_peak(mesh, settings.arch.dtype)
     if _JSON.value:
         print(json.dumps(plain(timings, rows, operations, peak)))
         return

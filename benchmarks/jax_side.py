@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.workload import training_step
 from trm_jax.dynamics.act import Batch
 from trm_jax.dynamics.state import Tree
-from trm_jax.run.mesh import Mesh, by_rows, to_global
+from trm_jax.run.mesh import Mesh, by_rows, replicated, to_global
 from trm_jax.run.settings import Settings
 
 
@@ -52,15 +52,16 @@ class JaxSide:
         return time.perf_counter() - start, float(metrics["loss"].sum / metrics["loss"].count)
 
 
-def product_peak(dtype: jnp.dtype, seconds: float = 1.0) -> float:
-    """Operations a second of large matrix products on the first device: the best of those tried for so long."""
+def product_peak(mesh: Mesh, dtype: jnp.dtype, seconds: float = 1.0) -> float:
+    """Operations a second of large matrix products on all devices: the best of those tried for so long."""
     size = 1536 if jax.default_backend() == "cpu" else 8192
-    product = jax.jit(lambda a, b: a @ b)
-    a = jnp.full((size, size), 0.5, dtype)
-    jax.block_until_ready(product(a, a))
+    rows = jax.device_put(jnp.full((mesh.size * size, size), 0.5, dtype), by_rows(mesh))
+    weights = jax.device_put(rows[:size], replicated(mesh))
+    product = jax.jit(lambda a, b: a @ b, out_shardings=by_rows(mesh))
+    jax.block_until_ready(product(rows, weights))
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
         start = time.perf_counter()
-        jax.block_until_ready(product(a, a))
+        jax.block_until_ready(product(rows, weights))
         best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+    return mesh.size * 2 * size**3 / best

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.workload import TOTAL_STEPS
+from benchmarks.workload import groups
 from tools import torch_reference as reference
 from tools.torch_names import to_torch
 from tools.torch_reference import layers, training
@@ -57,7 +57,7 @@ class TorchSide:
         optim = settings.optim
         self.optimizer = reference.AdamATan2(self.model.parameters(), optim.lr, (optim.beta1, optim.beta2),
                                              optim.weight_decay)
-        self.schedule = learning_rate(optim, TOTAL_STEPS)
+        self.schedule = learning_rate(optim, settings.steps(settings.train.epochs, groups(settings)))
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.average = [p.detach().clone() for p in self.parameters] if optim.ema else []
         self.batches = [tensors(batch) for batch in batches]

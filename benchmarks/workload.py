@@ -2,41 +2,27 @@
 
 import json
 import sys
-from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from trm_jax.dynamics.act import Batch
-from trm_jax.dynamics.state import TrainState
 from trm_jax.errors import ConfigError
 from trm_jax.run import settings as settings_lib
 from trm_jax.run.mesh import Mesh
-from trm_jax.run.programs import make_step
+from trm_jax.run.programs import Training, make_step
 from trm_jax.run.settings import Settings
 
 ALL_GROUPS = 400  # tasks of ARC-AGI-1, where a preset trains on all that there are
 
 
-class Step(NamedTuple):
-    """A training step under jit, and what it takes.
-
-    Attributes:
-        step: (state, batch) → (state, metrics); the state is donated.
-        init: () → the state before the first batch, on its devices.
-        state, batch: shapes with their shardings.
-    """
-
-    step: Any
-    init: Any
-    state: TrainState
-    batch: Batch
-
-
-def training_step(settings: Settings, mesh: Mesh) -> Step:
+def training_step(settings: Settings, mesh: Mesh) -> Training:
     """The step that `settings` describe on the devices of `mesh`. Raises ConfigError where its rows do not divide."""
-    made = make_step(settings, mesh, settings.data.max_train_groups or ALL_GROUPS)
-    return Step(made.step, made.init, made.state, made.batch)
+    return make_step(settings, mesh, groups(settings))
+
+
+def groups(settings: Settings) -> int:
+    """Tasks that a run trains on, as far as its settings tell."""
+    return settings.data.max_train_groups or ALL_GROUPS
 
 
 def settings_of(config: ConfigDict) -> Settings:
