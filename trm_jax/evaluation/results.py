@@ -22,8 +22,8 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
     whole evaluation set, `left_out` do not fit the canvas, `predicted` were put to the model, `evaluated` of these
     have a known answer, and `solved` of these were within the two attempts of the ARC Prize; `by_task` has the share of
     each one's queries that were. `encoder` is what `diagnose` found. Rows and votes do not depend on batch size,
-    device count or time; what the model answers does, where another program rounds a near tie otherwise: `computed` says
-    what it was, the dtype of activations, attention, devices, rows of a batch.
+    device count or time; what the model answers does, where another program rounds a near tie otherwise: `computed`
+    says what it was, the dtype of activations, attention, devices, rows of a batch.
     """
     settings, score = trained.settings, evaluator.score(tally)
     side = settings.data.max_grid_size
