@@ -15,6 +15,7 @@ LAYERS = (
     {"beside"},
     {"data.arc"},
     {"models"},
+    {"dynamics.table"},
     {"dynamics.losses", "dynamics.optim", "dynamics.act"},
     {"dynamics.metrics"},
     {"dynamics.collapse"},
