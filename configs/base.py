@@ -94,7 +94,8 @@ def get_config() -> ConfigDict:
     config.train.stall_minutes = 30.0  # without a finished step, after which all threads' stacks are logged; 0: never
     config.train.microbatches = 1  # equal parts of a device's rows, one after another: less memory, the same gradient
     config.train.seed = 0  # of parameters, data order, augmentation and exploration
-    config.train.load_pretrained_decoder = ""  # folder written by tools/convert_torch_ckpt.py
+    config.train.init_from = ""  # RUN, RUN@STEP or a converted model's folder: start from its weights, all of them
+    config.train.load_pretrained_decoder = ""  # the same, of which the decoder is taken and the encoder starts fresh
 
     config.eval = ConfigDict()
     config.eval.augmentations = 8  # variants of each task that vote, the task itself included
@@ -145,4 +146,20 @@ def tiny(config: ConfigDict) -> ConfigDict:
     epochs = TINY_UPDATES // updates
     config.train.update(epochs=epochs, eval_interval=-(-epochs // 3), log_every_steps=-(-10 // updates))
     config.eval.update(augmentations=4, batch_size=64)
+    return config
+
+
+ADAPT_STEPS = 400  # batches that `adapt` trains where it is not told
+
+
+def adapted(config: ConfigDict, steps: int) -> ConfigDict:
+    """The config of a finished run, changed to train it further on the demonstrations of tasks of one's own.
+
+    Its model, dynamics and peak learning rate stay, and all parameters train. The tasks are few, and so are the rows of a batch.
+    """
+    config.optim.update(lr_warmup_steps=20, ema_rate=0.98, freeze_encoder_steps=0, freeze_decoder_steps=0)
+    variants = config.data.variants if config.encoder.type == "embedding" else 0  # rows of a table, or fresh ones
+    config.data.update(training_tasks=False, evaluation_demos=True, queries="all", augment=True, variants=variants,
+                       max_train_groups=0, max_eval_groups=0, global_batch_size=32)
+    config.train.update(max_steps=steps, load_pretrained_decoder="")
     return config

@@ -19,7 +19,8 @@ from trm_jax.errors import ConfigError
 from trm_jax.evaluate import default_out, evaluate, main
 from trm_jax.evaluation.gallery import page
 from trm_jax.evaluation.results import table
-from trm_jax.evaluation.trained import PRETRAINED_FILE, load_trained
+from trm_jax.evaluation.trained import load_trained
+from trm_jax.run.ancestry import ANCESTRY_FILE
 from trm_jax.run.mesh import data_mesh
 
 ROWS = 45  # 3 variants of 15 queries: eight tasks with 1, 2, 3, 1, 2, 3, 1, 2
@@ -187,7 +188,7 @@ def test_another_source_and_what_a_score_of_it_means(folder, trained):
     config = json.loads((copy / "run" / "config.json").read_text())
     config["data"]["source"] += "/evaluation"
     (copy / "run" / "config.json").write_text(json.dumps(config))
-    (copy / "run" / PRETRAINED_FILE).write_text(json.dumps({"held_out_note": "note: it has seen the answers"}))
+    (copy / "run" / ANCESTRY_FILE).write_text(json.dumps({"held_out_note": "note: it has seen the answers"}))
     metrics = evaluate(dataclasses.replace(load(copy, ONE, step="best"), predict=trained.predict), copy / "out")
     best, pretrained, seen = metrics["notes"]
     assert "best of its run" in best and pretrained == "note: it has seen the answers"

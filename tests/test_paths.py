@@ -13,7 +13,7 @@ from trm_jax.comparison.events import RunError
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation.trained import load_trained
 from trm_jax.paths import user_path
-from trm_jax.run.pretrained import restore_decoder
+from trm_jax.run.start import find
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_every_flag_that_takes_a_path_reads_it_so(home):
     with pytest.raises(RunError, match=f"{home / 'nowhere'}"):
         compare.load_runs(["~/nowhere"], ["~/nowhere=O1"])
     with pytest.raises(ConfigError, match=f"no converted checkpoint at {home / 'nowhere'}"):
-        restore_decoder("~/nowhere", None, 9, {}, {})
+        find("~/nowhere")
     with pytest.raises(ConfigError, match=f"{home / 'nowhere'} holds no run"):
         load_trained("~/nowhere", None)
 

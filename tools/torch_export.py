@@ -1,7 +1,6 @@
 """The way back: trained or converted weights become a state dict that the PyTorch project loads."""
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from tools.torch_checkpoint import CONFIG_FILE
 from tools.torch_import import PUZZLE_EMBEDDINGS
 from tools.torch_names import to_torch
 from tools.torch_sizes import ENCODER_FIELDS
-from trm_jax.evaluation.trained import PRETRAINED_FILE, load_trained
+from trm_jax.evaluation.trained import load_trained
+from trm_jax.run import ancestry
 from trm_jax.run.mesh import data_mesh
 from trm_jax.run.pretrained import ARCH_FIELDS, PUZZLE_EMBEDDINGS_FILE, Tree, load, read_manifest
 
@@ -66,11 +66,11 @@ def of_run(workdir: Path, step: str) -> Weights:
     """
     trained = load_trained(workdir, data_mesh(), step)
     print(*(f"note: {note}" for note in trained.notes), sep="\n", end="\n" if trained.notes else "")
-    arch, encoder, start = trained.settings.arch, trained.settings.encoder, workdir / PRETRAINED_FILE
-    seen = start.exists() and json.loads(start.read_text())["held_out_note"] is not None
+    arch, encoder = trained.settings.arch, trained.settings.encoder
+    seen, start = ancestry.read(workdir)[1] or trained.trained_on.evaluation_demos, trained.settings.train
     return Weights(trained.params, trained.buffers, {name: getattr(arch, name) for name in ARCH_FIELDS},
                    {name: getattr(encoder, name) for name in ENCODER_FIELDS},
-                   started_from=trained.settings.train.load_pretrained_decoder if seen else None)
+                   started_from=(start.load_pretrained_decoder or start.init_from or str(workdir)) if seen else None)
 
 
 def export(path: Path, weights: Weights, *, force: bool) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from trm_jax.beside import TOOLS, presets, provide
 from trm_jax.errors import nearest
 
 COMMANDS = {"train": "trm_jax.train", "evaluate": "trm_jax.evaluate", "solve": "trm_jax.solve",
-            "compare": "trm_jax.compare", "convert": f"{TOOLS}.convert_torch_ckpt"}
+            "adapt": "trm_jax.adapt", "compare": "trm_jax.compare", "convert": f"{TOOLS}.convert_torch_ckpt"}
 
 # Completes commands, presets behind --config=, and files elsewhere; zsh reads it through bashcompinit.
 COMPLETION = """\

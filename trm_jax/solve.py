@@ -1,7 +1,8 @@
-"""▶ Answer one task: python -m trm_jax.solve --workdir=runs/o1 TASK [--augmentations=N] [--png=FILE] [--json=FILE]
+"""▶ Answer one task: python -m trm_jax.solve --workdir=runs/o1 TASK [--adapt=N] [--png=FILE] [--json=FILE]
 
 TASK is a file in ARC's JSON form, or an id of ARC-AGI-1 or -2. The two best answers to each of its queries are drawn
-in the terminal with their votes and confidence; where the file has the answer, it says which is right.
+in the terminal with their votes and confidence; where the file has the answer, it says which is right. --adapt=N
+first trains the model for N batches on the task's demonstrations; --augmentations=N says how many variants vote.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from trm_jax.adapt import adapt_to
 from trm_jax.data.arc import draw, sources
 from trm_jax.data.arc.draw import Panel
 from trm_jax.data.arc.tasks import Task, TaskError
@@ -27,20 +29,24 @@ from trm_jax.dynamics.metrics import NonFiniteError
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation import pictures
 from trm_jax.evaluation.evaluator import Evaluator
+from trm_jax.evaluation.protocol import Protocol
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained, load_trained
 from trm_jax.paths import user_path
 from trm_jax.run import settings as settings_lib
+from trm_jax.run.checkpoint import SaveError
+from trm_jax.run.interrupt import Interrupted
 from trm_jax.run.mesh import PROCESS_FLAGS, data_mesh, start_processes, together
 from trm_jax.run.startup import keep_programs, use_cores
 
 
 @dataclasses.dataclass(frozen=True)
 class Solution:
-    """A task and what was predicted for it, a vote per query and variant."""
+    """A task, what was predicted for it, a vote per query and variant, and what the model had seen of it."""
 
     task: Task
     votes: Votes
+    protocol: Protocol
 
     def attempts(self, query: int) -> list[Candidate]:
         """The best candidates of a query, at most two; none where no complete grid was predicted."""
@@ -53,7 +59,7 @@ class Solution:
 
     def to_json(self) -> dict[str, Any]:
         """The task's id, and per query the number of predictions and the attempts, as JSON values."""
-        return {"task": self.task.id, "queries": [
+        return {"task": self.task.id, "protocol": self.protocol.word, "queries": [
             {"predictions": self.votes.predictions(self.task.id, query),
              "attempts": [{"grid": found.grid.tolist(), "votes": found.votes, "confidence": found.confidence,
                            "right": self.is_right(query, found)} for found in self.attempts(query)]}
@@ -63,7 +69,9 @@ class Solution:
 def solve(task: Task | str | Path, trained: Trained, augmentations: int | None = None) -> Solution:
     """Answers a task.
 
-    >>> from trm_jax.run.mesh import data_mesh
+    >>> from trm_jax.run.checkpoint import SaveError
+from trm_jax.run.interrupt import Interrupted
+from trm_jax.run.mesh import data_mesh
     >>> from trm_jax.solve import load_trained, solve
     >>> trained = load_trained("runs/o1", data_mesh())
     >>> solution = solve("task.json", trained, augmentations=100)
@@ -94,7 +102,7 @@ def solve(task: Task | str | Path, trained: Trained, augmentations: int | None =
     evaluator = Evaluator(settings, trained.mesh, trained.predict, [task], [task], trained.table)
     for answers in evaluator.run(trained.params, trained.buffers):
         tally.add(answers)
-    return Solution(task, tally.votes)
+    return Solution(task, tally.votes, trained.protocol([task]))
 
 
 def as_text(solution: Solution, width: int, coloured: bool = True) -> str:
@@ -143,6 +151,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--step", default="latest", help="checkpoint: a step, latest, or best by held-out score")
     parser.add_argument("--augmentations", type=int, metavar="N", help="variants that vote; the run's own number "
                         "where none is given")
+    parser.add_argument("--adapt", type=int, metavar="N", help="first train the model for N batches on the task's "
+                        "demonstrations, as a run of its own below the run's folder")
     parser.add_argument("--png", type=user_path, metavar="FILE", help="picture to write")
     parser.add_argument("--json", type=user_path, metavar="FILE", help="JSON file to write")
     flags = parser.parse_args(argv)
@@ -162,17 +172,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         keep_programs(flags.workdir.parent)
         start_processes(**{name: getattr(flags, name) for name in PROCESS_FLAGS})
         use_cores(settings_lib.load(flags.workdir).eval.batch_size)
-        trained = load_trained(flags.workdir, data_mesh(), flags.step)
+        workdir, step = flags.workdir, flags.step
+        if flags.adapt is not None:
+            workdir, step = adapt_to(task, workdir, step, flags.adapt), "latest"
+        trained = load_trained(workdir, data_mesh(), step)
         print(*trained.chosen, sep="\n", file=sys.stderr)
         with together():
             solution = solve(task, trained, flags.augmentations)
-    except (ConfigError, TaskError, NonFiniteError) as error:
+    except (ConfigError, TaskError, NonFiniteError, SaveError) as error:
         sys.exit(f"error: {error}")
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
     if jax.process_index():
         return
-    print(f"task {task.id}, answered by {trained.workdir} at step {trained.step}\n")
+    print(f"task {task.id}, answered by {trained.workdir} at step {trained.step} ({solution.protocol.word})\n")
     print(as_text(solution, shutil.get_terminal_size((120, 40)).columns, shows_colours()))
-    for note in trained.notes:
+    for note in (*trained.notes, *solution.protocol.notes):
         print(f"note: {note}")
     if flags.png:
         draw.save_png(pictures.task_picture(task, solution.votes), flags.png)

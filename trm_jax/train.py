@@ -31,10 +31,12 @@ from trm_jax.errors import ConfigError
 from trm_jax.evaluation.diagnosis import diagnose
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.pictures import watched
+from trm_jax.evaluation.protocol import protocol_of
 from trm_jax.evaluation.scoring import Tally
-from trm_jax.evaluation.trained import PRETRAINED_FILE
 from trm_jax.paths import user_path
+from trm_jax.run import ancestry
 from trm_jax.run import settings as settings_lib
+from trm_jax.run.ancestry import Ancestor
 from trm_jax.run.bar import Bar
 from trm_jax.run.checkpoint import Checkpoints, SaveError
 from trm_jax.run.files import make_folder, write
@@ -51,7 +53,6 @@ from trm_jax.run.mesh import (
     to_global,
     together,
 )
-from trm_jax.run.pretrained import held_out_note, read_manifest, restore_decoder
 from trm_jax.run.profile import Profile
 from trm_jax.run.programs import compiled, compiled_measure, make_step
 from trm_jax.run.progress import Progress
@@ -59,6 +60,7 @@ from trm_jax.run.record import RECORD_FILE, Origin, check_tasks, record
 from trm_jax.run.saved import saved_steps
 from trm_jax.run.settings import CONFIG_FILE, Settings
 from trm_jax.run.stalls import Stalls
+from trm_jax.run.start import restore, starting_point
 from trm_jax.run.startup import keep_programs, use_cores
 from trm_jax.run.writer import Writer
 
@@ -121,7 +123,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin, pro
     evaluator = Evaluator(settings, mesh, predict, tasks.evaluation, tasks.all_evaluation, table)
     diagnosis = functools.partial(diagnose, settings, mesh, compiled_measure(mesh, training.graph), tasks.evaluation)
 
-    # Initialise or restore: (1) this run's latest whole checkpoint, (2) a pretrained decoder, (3) fresh.
+    # Initialise or restore: (1) this run's latest whole checkpoint, (2) other trained weights, (3) fresh.
     # A fresh run gets its folder only now that nothing can be wrong with its input.
     start = None if resuming else fresh_state(training.init, settings)
     make_folder("--workdir", workdir)
@@ -133,19 +135,21 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin, pro
         batches.set_state(position)
         log = [f"continues {workdir} at step {int(state.step)}", *changed,
                *jump(settings, settings.steps(before, len(tasks.train)), total_steps, int(state.step))]
+        descent, _ = ancestry.read(workdir)
     else:
-        state, log = start or fresh_state(training.init, settings)
+        state, descent, log = start or fresh_state(training.init, settings)
+    protocol = protocol_of(tasks.evaluation, settings.data, descent, bool(settings.train.init_from))
 
     # Writer
     writer = Writer(workdir, int(state.step), say)
     if main:
         write(workdir / CONFIG_FILE, settings_lib.as_text(plain))
         write(workdir / RECORD_FILE, json.dumps(record(origin, plain, settings, tasks, mesh), indent=2))
-        if settings.train.load_pretrained_decoder and not resuming:
-            note = held_out_note(read_manifest(user_path(settings.train.load_pretrained_decoder)))
-            write(workdir / PRETRAINED_FILE, json.dumps({"held_out_note": note}))
+        if not resuming and descent:
+            write(workdir / ancestry.ANCESTRY_FILE, ancestry.as_text(descent))
     counts = parameter_counts(state.params)
-    log += [*tasks.report, f"{len(tasks.train)} train tasks, {len(tasks.evaluation)} evaluation tasks",
+    log += [*tasks.report, f"scores on evaluation tasks are: {protocol.word}", *protocol.notes,
+            f"{len(tasks.train)} train tasks, {len(tasks.evaluation)} evaluation tasks",
             "parameters: " + ", ".join(f"{part} {count:,}" for part, count in counts.items()),
             f"{last_step} steps of {rows} rows on {mesh.size} {mesh.devices.flat[0].device_kind} device(s)",
             *chosen]
@@ -173,7 +177,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin, pro
                 # A state is saved before it is scored: an evaluation that is broken off costs no training.
                 unscored = done > 0 and (done % eval_steps == 0 or done == total_steps) and not checkpoints.scored(done)
                 if unscored and not signal_number:
-                    scores = evaluate(evaluator, diagnosis, state, writer, asked_to_stop)
+                    scores = evaluate(evaluator, diagnosis, state, writer, protocol.word, asked_to_stop)
                     if scores is not None:
                         checkpoints.add_scores(done, scores)
                         unscored = False
@@ -210,15 +214,17 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin, pro
     return state
 
 
-def fresh_state(init: Callable[[], TrainState], settings: Settings) -> tuple[TrainState, list[str]]:
-    """The state before the first batch, with a pretrained decoder where the settings name one; lines for the log."""
+def fresh_state(init: Callable[[], TrainState],
+                settings: Settings) -> tuple[TrainState, tuple[Ancestor, ...], list[str]]:
+    """The state before the first batch, with trained weights where the settings name some, and their descent; lines
+    for the log."""
+    found = starting_point(settings)
     state = init()
-    path = settings.train.load_pretrained_decoder
-    if not path:
-        return state, ["starts from fresh parameters"]
-    params, buffers, log = restore_decoder(path, settings.arch, settings.seq_len, state.params, state.buffers)
+    if found is None:
+        return state, (), ["starts from fresh parameters"]
+    params, buffers, log = restore(*found, state.params, state.buffers)
     ema = None if state.ema is None else jax.tree.map(jax.numpy.copy, params)
-    return state.replace(params=params, buffers=buffers, ema=ema), log
+    return state.replace(params=params, buffers=buffers, ema=ema), found[1].descent, log
 
 
 def jump(settings: Settings, before: int, total_steps: int, step: int) -> list[str]:
@@ -231,7 +237,7 @@ def jump(settings: Settings, before: int, total_steps: int, step: int) -> list[s
 
 
 def evaluate(evaluator: Evaluator, diagnosis: Callable[..., dict[str, float]], state: TrainState, writer: Writer,
-             asked_to_stop: Callable[[], bool]) -> dict[str, float] | None:
+             protocol: str, asked_to_stop: Callable[[], bool]) -> dict[str, float] | None:
     """Scores the state's evaluation parameters, logs and prints the result; None where it was asked to stop."""
     tally, step, main = Tally(), int(state.step), jax.process_index() == 0
     with Bar(len(evaluator.plan), "evaluate", "row", show=main, keep=False) as bar:
@@ -246,7 +252,7 @@ def evaluate(evaluator: Evaluator, diagnosis: Callable[..., dict[str, float]], s
     for tag, picture in watched(evaluator.plan.tasks, tally.votes).items():
         writer.image(tag, picture, step)
     say(f"step {step}: " + ", ".join(f"{tag} {value:.3f}" for tag, value in tags.items()) +
-        f"; solved {score.solved[ATTEMPTS]} / evaluated {score.evaluated} / total {score.total} tasks")
+        f"; {protocol}: solved {score.solved[ATTEMPTS]} / evaluated {score.evaluated} / total {score.total} tasks")
     return tags
 
 

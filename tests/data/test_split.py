@@ -99,3 +99,19 @@ def test_tasks_of_ones_own_are_adapted_to_without_their_answers(tmp_path):
 def test_impossible_choices_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         dataclasses.replace(CONFIG, **change)
+
+
+def test_a_generator_s_pairs_may_each_be_asked_and_one_is_kept_for_the_score(tmp_path):
+    """RE-ARC's form: a list of pairs. Pairs that do not fit the canvas are left out, not the generator."""
+    rng = np.random.default_rng(4)
+    pairs = [fakes.pair(rng, largest=7) for _ in range(6)]
+    large = Pair(np.zeros((11, 1), np.uint8), np.zeros((1, 1), np.uint8))
+    generator = [{"input": pair.input.tolist(), "output": pair.output.tolist()} for pair in (*pairs, large)]
+    (tmp_path / "gen.json").write_text(json.dumps(generator))
+    split = load_tasks(dataclasses.replace(CONFIG, source=f"json:{tmp_path}"))
+    digests = [pair.digest for pair in pairs]
+    assert contents(split.train) == [("gen", digests[1:], [])]
+    assert contents(split.evaluation) == [("gen", digests[1:], digests[:1])]
+    source = write(tmp_path / "beside", [], make_tasks([1]))
+    (tmp_path / "beside" / "training" / "gen.json").write_text(json.dumps(generator))
+    assert contents(load_tasks(dataclasses.replace(CONFIG, source=source)).train) == [("gen", digests, [])]

@@ -15,7 +15,7 @@ from tests.torch_files import assert_same_state, convert, converted, error
 from tools import verify
 from trm_jax.models.decoder import Decoder
 from trm_jax.models.etrm import ETRM, split
-from trm_jax.run import pretrained
+from trm_jax.run import start
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,8 +36,8 @@ def test_decoder_cases_reproduce_their_outputs(case, tmp_path, monkeypatch):
     config = case.info["config"]
     arch, seq_len = golden.arch_config(config), config["seq_len"]
     graph, params, buffers = split(nnx.eval_shape(lambda: Decoder(arch, seq_len, nnx.Rngs(0))))
-    params, buffers, _ = pretrained.restore_decoder(
-        tmp_path / "out", arch, seq_len, {"encoder": {}, "decoder": params}, {"decoder": buffers})
+    params, buffers, _ = start.restore("load_pretrained_decoder", start.find(str(tmp_path / "out")),
+                                       {"encoder": {}, "decoder": params}, {"decoder": buffers})
 
     monkeypatch.setattr(golden, "decoder", lambda _: (graph, params["decoder"], buffers["decoder"]))
     test_decoder.test_act_steps(case, "embedding")

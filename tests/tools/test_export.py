@@ -6,7 +6,8 @@ import pytest
 
 from tests import torch_files, trained_run
 from tests.torch_files import assert_same_state, convert, converted, error
-from trm_jax.evaluation.trained import PRETRAINED_FILE, load_trained
+from trm_jax.evaluation.trained import load_trained
+from trm_jax.run.ancestry import ANCESTRY_FILE
 from trm_jax.run.mesh import data_mesh
 from trm_jax.run.pretrained import PUZZLE_EMBEDDINGS_FILE
 
@@ -37,7 +38,7 @@ def test_a_run_is_exported_with_the_weights_it_is_evaluated_with(note, tmp_path)
     trained_run.write_tasks(tmp_path / "tasks")
     workdir = trained_run.write_run(tmp_path / "run", tmp_path / "tasks",
                                     {"train.load_pretrained_decoder": "somewhere/trm"})
-    (workdir / PRETRAINED_FILE).write_text(json.dumps({"held_out_note": note}))
+    (workdir / ANCESTRY_FILE).write_text(json.dumps({"held_out_note": note}))
     before = sorted(path.name for path in workdir.rglob("*"))
     exported = tmp_path / "exported" / "step_7"
     assert convert("--export", workdir, exported, "--step", trained_run.STEP) == 0

@@ -74,17 +74,29 @@ def load_tasks(config: DataConfig) -> Split:
     if not found.evaluation:
         raise TaskError(f"{config.source} holds no evaluation task, only {len(found.train)} train tasks: a run is "
                         "scored on evaluation tasks; put some beside them")
+    found = dataclasses.replace(found, train=_of_size(found.train, config.max_grid_size),
+                                evaluation=_of_size(found.evaluation, config.max_grid_size))
     train = _training_tasks(found, config, report) if config.training_tasks else ()
     if config.evaluation_demos:
         train += _evaluation_demos(found, config, report)
+    evaluation = tuple(map(tasks.asked, found.evaluation))
     return Split(
         train=train,
-        evaluation=_limit(found.evaluation, "evaluation", config.max_grid_size, config.max_eval_groups, report),
-        all_evaluation=found.evaluation,
+        evaluation=_limit(evaluation, "evaluation", config.max_grid_size, config.max_eval_groups, report),
+        all_evaluation=evaluation,
         report=(*report, f"evaluation set: {edition}", *notes),
         edition=edition,
         notes=tuple(notes),
     )
+
+
+def _of_size(found: tuple[Task, ...], side: int) -> tuple[Task, ...]:
+    """Generators of pairs with those pairs that fit the canvas, where enough do; other tasks as they are."""
+    kept = []
+    for task in found:
+        pairs = () if task.queries else tuple(pair for pair in task.demos if max(map(max, pair.shapes)) <= side)
+        kept.append(tasks.leave_one_out(task.id, pairs) if len(pairs) > 2 else task)
+    return tuple(kept)
 
 
 def unreadable(found: TaskSet) -> list[str]:
@@ -105,13 +117,15 @@ def _training_tasks(found: TaskSet, config: DataConfig, report: list[str]) -> tu
             report.append(f"train tasks that also stand in the evaluation set: dropped {', '.join(shared)}")
     else:
         report.append(f"{config.source} makes no split: evaluation tasks are train tasks, not held out")
+    if not found.held_out:  # what is asked of a generator when it is scored stays out of training
+        train = tuple(task if task.queries else tasks.leave_one_out(task.id, task.demos[1:]) for task in train)
     if config.queries == "all":
         train = _leave_one_out([tasks.leave_one_out(task.id, task.answered) for task in train], "train", report)
     else:
-        unanswered = [task.id for task in train if not task.answers]
+        unanswered = [task.id for task in train if task.queries and not task.answers]
         if unanswered:
             report.append(f"train tasks without any known answer: left out {', '.join(unanswered)}")
-        train = tuple(task for task in train if task.answers)
+        train = tuple(task for task in train if not task.queries or task.answers)
     return _limit(train, "train", config.max_grid_size, config.max_train_groups, report)
 
 
@@ -120,7 +134,7 @@ def _evaluation_demos(found: TaskSet, config: DataConfig, report: list[str]) -> 
 
     Neither a number nor a size of what is scored chooses among them: a run may be scored on more tasks later on.
     """
-    seen = [tasks.leave_one_out(task.id, task.demos) for task in found.evaluation]
+    seen = [tasks.leave_one_out(task.id, tasks.asked(task).demos) for task in found.evaluation]
     shown = _leave_one_out(seen, "evaluation", report)
     shown = _limit(shown, "evaluation", config.max_grid_size, 0, report, noun="tasks' demonstrations")
     report.append(f"transductive: the demonstrations of {len(shown)} evaluation tasks are trained on, leave one out, "

@@ -4,9 +4,8 @@ from typing import Any
 
 from trm_jax.data.arc import tasks
 from trm_jax.data.arc.editions import Edition
-from trm_jax.data.arc.tasks import Task, TaskError
 from trm_jax.data.arc.voting import ATTEMPTS, wilson
-from trm_jax.data.split import Split, load_tasks
+from trm_jax.data.split import Split
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained
@@ -21,12 +20,13 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
     with a 95% interval, and `solved` the number of those with all queries answered. Of the tasks, `total` is the
     whole evaluation set, `left_out` do not fit the canvas, `predicted` were put to the model, `evaluated` of these
     have a known answer, and `solved` of these were within the two attempts of the ARC Prize; `by_task` has the share of
-    each one's queries that were. `encoder` is what `diagnose` found. Rows and votes do not depend on batch size,
-    device count or time; what the model answers does, where another program rounds a near tie otherwise: `computed`
-    says what it was, the dtype of activations, attention, devices, rows of a batch.
+    each one's queries that were. `protocol` is the word that tells what training had seen of them, `encoder` what
+    `diagnose` found. Rows and votes do not depend on batch size, device count or time; what the model answers does,
+    where another program rounds a near tie otherwise: `computed` says what it was, the dtype of activations, attention,
+    devices, rows of a batch.
     """
     settings, score = trained.settings, evaluator.score(tally)
-    side = settings.data.max_grid_size
+    side, protocol = settings.data.max_grid_size, trained.protocol(split.evaluation)
     passed = {}
     for k, share in score.pass_at.items():
         low, high = wilson(share * score.evaluated, score.evaluated)
@@ -34,6 +34,7 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
     return {
         "run": trained.workdir.resolve().name,
         "step": trained.step,
+        "protocol": protocol.word,
         "data": settings.data.source,
         "evaluation_set": split.edition.to_json(),
         "canvas": side,
@@ -49,28 +50,16 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
         **tally.means(),
         "encoder": encoder,
         "by_task": score.by_task,
-        "notes": [*trained.notes, *split.notes, *held_out_notes(trained, split.evaluation)],
+        "notes": [*trained.notes, *split.notes, *protocol.notes],
     }
-
-
-def held_out_notes(trained: Trained, evaluated: tuple[Task, ...]) -> list[str]:
-    """Says so where the run was trained on tasks that it is evaluated on."""
-    try:
-        train = load_tasks(trained.trained_on).train
-    except TaskError as error:
-        return [f"whether the evaluated tasks were trained on cannot be told: {error}"]
-    _, shared = tasks.without_shared(evaluated, train)
-    if not shared:
-        return []
-    return [f"{len(shared)} of the {len(evaluated)} evaluated tasks were trained on: their score is not held out"]
 
 
 def table(metrics: dict[str, Any]) -> str:
     """The metrics as text."""
     counts = metrics["tasks"]
     total = counts["total"]
-    lines = [f"{metrics['run']}, step {metrics['step']}, on {metrics['data']}: {metrics['augmentations']} variants "
-             f"of each task, {metrics['predictions']:,} predictions",
+    lines = [f"{metrics['run']}, step {metrics['step']}, {metrics['protocol']}, on {metrics['data']}: "
+             f"{metrics['augmentations']} variants of each task, {metrics['predictions']:,} predictions",
              f"evaluation set: {Edition(**metrics['evaluation_set'])}", "",
              f"{'':<10}{'score':>9}   {'95% interval':<17}{'solved':>7}   of all {total} tasks"]
     for name, found in metrics.items():
@@ -82,7 +71,7 @@ def table(metrics: dict[str, Any]) -> str:
     width = max(map(len, titles)) + 2
     lines += ["", *(f"{title:<{width}}{value}" for title, value in titles.items())]
     lines += ["", f"solved {counts['solved']} / evaluated {counts['evaluated']} / total {total} tasks "
-                  f"(in {ATTEMPTS} attempts)"]
+                  f"(in {ATTEMPTS} attempts; {metrics['protocol']})"]
     return "\n".join([*lines, *(f"note: {remark}" for remark in remarks(metrics))])
 
 

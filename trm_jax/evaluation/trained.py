@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,21 @@ import numpy as np
 from flax import nnx
 
 from trm_jax.data.arc.table import Table
+from trm_jax.data.arc.tasks import Task
 from trm_jax.data.split import DataConfig, load_tasks
 from trm_jax.dynamics.inference import Measure, Predict
 from trm_jax.dynamics.state import Tree
+from trm_jax.evaluation.protocol import Protocol, protocol_of
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.paths import user_path
+from trm_jax.run import ancestry
 from trm_jax.run import settings as settings_lib
+from trm_jax.run.ancestry import Ancestor
 from trm_jax.run.checkpoint import abstract, restore_fields
 from trm_jax.run.machine import resolve
 from trm_jax.run.mesh import Mesh, replicated
 from trm_jax.run.programs import compiled, compiled_measure
 from trm_jax.run.settings import Settings
-
-PRETRAINED_FILE = "pretrained.json"  # what a run writes that started from converted weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Trained:
         params, buffers: what evaluation uses, on every device of `mesh`.
         predict, measure: see `inference.predict` and `encoder_statistics`; compiled on first use.
         table: rows of the embedding table, None for a model that reads demonstrations.
+        descent: what the run started from; see `ancestry`.
         notes: what has to stand beside a score of it.
     """
 
@@ -56,6 +58,7 @@ class Trained:
     predict: Predict
     measure: Measure
     table: Table | None
+    descent: tuple[Ancestor, ...]
     notes: tuple[str, ...]
 
     @property
@@ -64,6 +67,11 @@ class Trained:
         return {"forward_dtype": jnp.dtype(self.settings.arch.dtype).name, "attention": self.settings.arch.attention,
                 "devices": self.mesh.size,
                 "device": self.mesh.devices.flat[0].device_kind}
+
+    def protocol(self, evaluated: Sequence[Task]) -> Protocol:
+        """How a score of this model on `evaluated` is to be called."""
+        adapted = bool(self.settings.train.init_from)
+        return protocol_of(evaluated, self.trained_on, self.descent, adapted)
 
     @functools.cached_property
     def digest(self) -> str:
@@ -98,9 +106,8 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
     if step == "best":
         notes.append("this checkpoint is the best of its run by its score on evaluation tasks, so that such a "
                      "score of it is not held out")
-    if (workdir / PRETRAINED_FILE).exists():
-        note = json.loads((workdir / PRETRAINED_FILE).read_text()).get("held_out_note")
-        notes += [note] if note else []
+    descent, note = ancestry.read(workdir)
+    notes += [note] if note else []
     return Trained(workdir, settings, tuple(chosen), own.data, number, mesh, fields[used],
                    fields["buffers"], compiled(mesh, graph, settings.eval.halt, settings.loss.type),
-                   compiled_measure(mesh, graph), table, tuple(notes))
+                   compiled_measure(mesh, graph), table, descent, tuple(notes))

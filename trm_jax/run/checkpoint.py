@@ -233,6 +233,11 @@ def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+def named_step(workdir: Path, which: str) -> int:
+    """The step that "latest", "best" or a number means of a run. Raises ConfigError where it means none."""
+    return _choose(workdir, which)[0]
+
+
 def restore_fields(workdir: Path, which: str, like: dict[str, Tree]) -> tuple[int, dict[str, Tree], list[str]]:
     """Some fields of the TrainState of a run, without writing anything; a training beside it may go on.
 

@@ -4,7 +4,7 @@
     decoder/ [encoder/]      {"params": …, "buffers": …}; an encoder only where the source was a whole ETRM
     [puzzle_embeddings.npy]  (rows, width) float32, where they were kept
 
-`tools/convert_torch_ckpt.py` writes it and `train.load_pretrained_decoder` names it.
+`tools/convert_torch_ckpt.py` writes it; `train.init_from` and `train.load_pretrained_decoder` name it.
 """
 
 import dataclasses
@@ -13,14 +13,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import jax
 from flax import nnx
 
 from trm_jax.errors import ConfigError
 from trm_jax.models.decoder import ArchConfig, Decoder
 from trm_jax.models.encoders import EncoderConfig
 from trm_jax.models.etrm import ETRM, split
-from trm_jax.paths import user_path
 from trm_jax.run.checkpoint import load_tree, save_tree
 
 Tree = dict[str, Any]
@@ -139,63 +137,3 @@ def read_manifest(path: Path) -> Manifest:
         return Manifest(**values | {"keys": keys, "puzzle_embeddings": None if table is None else tuple(table)})
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{file} cannot be read ({error}): convert again") from None
-
-
-def restore_decoder(path: str | Path, arch: ArchConfig, seq_len: int, params: Tree,
-                    buffers: Tree) -> tuple[Tree, Tree, list[str]]:
-    """`params` and `buffers` with the decoder of the converted checkpoint `path`.
-
-    Only the decoder is taken, also from the checkpoint of a whole ETRM: the experiments compare encoders that
-    start afresh.
-
-    Args:
-        arch, seq_len: of the run.
-        params, buffers: {"encoder": …, "decoder": …} of a fresh model; the decoder's leaves, arrays or shapes
-            with shardings, say where the restored ones go.
-
-    Returns:
-        New trees that share the encoder's leaves, and lines for the log.
-
-    Raises:
-        ConfigError: there is no converted checkpoint, or it was trained with another architecture.
-    """
-    path = user_path(path)
-    manifest = read_manifest(path)
-    check_fits(path, manifest, arch, seq_len)
-    decoder = load_tree(path / "decoder", {"params": params["decoder"], "buffers": buffers["decoder"]})
-    return (params | {"decoder": decoder["params"]}, buffers | {"decoder": decoder["buffers"]},
-            _report(path, manifest, params))
-
-
-def check_fits(path: Path, manifest: Manifest, arch: ArchConfig, seq_len: int) -> None:
-    """Raises ConfigError, with both values and the flag to set, where a run's sizes are not the checkpoint's."""
-    problems = [
-        f"arch.{name} is {getattr(arch, name)!r} in the config and {manifest.arch[name]!r} in the checkpoint: "
-        f"set --config.arch.{name}={manifest.arch[name]}"
-        for name in ARCH_FIELDS if getattr(arch, name) != manifest.arch[name]
-    ]
-    if manifest.seq_len not in (None, seq_len):
-        problems.append(f"a canvas has {seq_len} tokens in the config and {manifest.seq_len} in the checkpoint: "
-                        f"set --config.data.max_grid_size={round(manifest.seq_len**0.5)}")
-    if problems:
-        raise ConfigError(f"train.load_pretrained_decoder={path} does not fit the config: {'; '.join(problems)}")
-
-
-def held_out_note(manifest: Manifest) -> str | None:
-    """What has to stand beside a held-out score that started from this checkpoint, None where there is nothing."""
-    if not manifest.official:
-        return None
-    return (f"note: held-out scores are not clean: the pretrained decoder ({manifest.source}) was itself trained "
-            f"with the evaluation tasks' demonstrations ({manifest.official_because})")
-
-
-def _report(path: Path, manifest: Manifest, params: Tree) -> list[str]:
-    def count(part: str) -> int:
-        return sum(leaf.size for leaf in jax.tree.leaves(params[part]))
-
-    lines = [f"decoder: {count('decoder'):,} parameters from {manifest.source} (sha256 {manifest.sha256}) in {path}",
-             f"encoder: {count('encoder'):,} parameters, initialised fresh"]
-    if manifest.encoder is not None:
-        lines[1] += f"; the {manifest.encoder['type']} encoder of {manifest.source} was left out"
-    note = held_out_note(manifest)
-    return lines if note is None else [*lines, note]

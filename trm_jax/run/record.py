@@ -40,8 +40,8 @@ def record(origin: Origin, config: Config, settings: Settings, tasks: Split, mes
     Args:
         config: as the run continues with it: what only its first start read is an override of every later one.
     """
-    section, field = AT_START
-    at_start = {f"{section}.{field}": config[section][field]} if config[section][field] else {}
+    flat = {f"{section}.{field}": value for section, values in config.items() for field, value in values.items()}
+    at_start = {name: flat[name] for name in AT_START if flat[name]}
     return {
         "preset": origin.preset,
         "size": origin.size,

@@ -41,17 +41,18 @@ MEANT: dict[str, Any] = {
     "encoder.embedding_width": 0,
     "optim.embedding_lr": 1e-2,
     "optim.embedding_weight_decay": 0.1,
+    "train.init_from": "",
 }
 
 # What an evaluation of a trained run may set otherwise than its training did.
 CHANGEABLE = ("eval.augmentations", "eval.halt", "eval.batch_size", "eval.pass_ks", "data.max_eval_groups",
               "data.source", "arch.halt_max_steps", "arch.forward_dtype", "arch.attention", "arch.remat")
-# What a run that continues may set otherwise than it began; of these, only the start of a run reads the last.
+# What a run that continues may set otherwise than it began; of these, only the start of a run reads AT_START.
 FREE = ("train.max_steps", "train.epochs", "train.eval_interval", "train.log_every_steps", "train.stall_minutes",
         "train.microbatches",
         "eval.*", "checkpoint.*", "data.max_eval_groups", "arch.forward_dtype", "arch.attention", "arch.remat",
-        "train.load_pretrained_decoder")
-AT_START = ("train", "load_pretrained_decoder")
+        "train.init_from", "train.load_pretrained_decoder")
+AT_START = ("train.init_from", "train.load_pretrained_decoder")
 MODEL = ("arch.*", "encoder.*", "data.max_grid_size", "mode.name")  # what makes another model
 
 OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<name>[^=]*)(?:=(?P<text>.*))?", re.DOTALL)
@@ -68,9 +69,13 @@ class TrainConfig:
     stall_minutes: float
     microbatches: int
     seed: int
+    init_from: str
     load_pretrained_decoder: str
 
     def __post_init__(self) -> None:
+        if self.init_from and self.load_pretrained_decoder:
+            raise ConfigError("train.init_from starts from a whole model, its decoder included; set "
+                              "train.load_pretrained_decoder='' or train.init_from=''")
         check_numbers("train", self, ["epochs", "eval_interval", "log_every_steps", "microbatches"], at_least=1)
         check_numbers("train", self, ["max_steps", "stall_minutes"], at_least=0)
         check_numbers("train", self, ["seed"], at_least=0, below=2**32)
@@ -224,14 +229,28 @@ def load(workdir: Path, changes: Iterable[str] = ()) -> Settings:
         ConfigError: there is no run, or a change that cannot be made.
     """
     config = read(workdir)
+    changes = list(changes)
     for change in changes:
-        name, equals, text = change.partition("=")
+        name, equals, _ = change.partition("=")
         if name not in CHANGEABLE or not equals:
             raise ConfigError(f"--config.{change}: of a trained run only --config.FIELD=VALUE of these can be set; "
                               f"{nearest(name, CHANGEABLE)}")
-        section, field = name.split(".")
-        config.setdefault(section, {})[field] = fields.parse(name, text, _kind(name))
-    return from_dict(config)
+    return from_dict(with_changes(config, changes))
+
+
+def with_changes(config: Config, changes: Iterable[str]) -> Config:
+    """`config` with other values, each given as "SECTION.FIELD=VALUE".
+
+    Raises:
+        ConfigError: there is no such field, or it cannot hold that value.
+    """
+    config = {section: dict(values) for section, values in config.items()}
+    for change in changes:
+        name, _, text = change.partition("=")
+        section, field = name.split(".") if name.count(".") == 1 else (name, "")
+        value = fields.parse(name, text, _kind(name))
+        config.setdefault(section, {})[field] = value
+    return config
 
 
 def continued(workdir: Path, config: Config) -> tuple[Config, list[str]]:
@@ -252,10 +271,17 @@ def continued(workdir: Path, config: Config) -> tuple[Config, list[str]]:
         what = "model" if any(_among(name, MODEL) for name in fixed) else "config"
         raise ConfigError(f"{workdir} holds a run of another {what} ({'; '.join(differing[name] for name in fixed)}); "
                           "choose another --workdir")
-    section, field = AT_START
-    at_start = {field: saved.get(section, {}).get(field, config[section][field])}
+    at_start = {field: saved.get("train", {}).get(field, config["train"][field])
+                for field in (name.removeprefix("train.") for name in AT_START)}
     log = [f"config changed since the last start: {'; '.join(differing.values())}"] if differing else []
-    return config | {section: config[section] | at_start}, log
+    return config | {"train": config["train"] | at_start}, log
+
+
+def data_section(values: Mapping[str, Any]) -> DataConfig:
+    """A `data` section as a run of this or an earlier version wrote it down."""
+    meant = {name.removeprefix("data."): value for name, value in MEANT.items() if name.startswith("data.")}
+    found: DataConfig = _section("data", DataConfig, meant | dict(values))
+    return found
 
 
 def check_overrides(words: Iterable[str]) -> None:

@@ -1,7 +1,8 @@
 """ARC's JSON, in the forms that people have it in.
 
     a folder      with challenges files of one set (the ARC Prize's download); or with training/ and evaluation/, at
-                  any depth (a clone of ARC-AGI); or with task files at any depth (ConceptARC). Hidden files are none
+                  any depth (a clone of ARC-AGI); or with task files at any depth (ConceptARC). Hidden files are none.
+                  A file of RE-ARC is a list of pairs of one generator: any of them show, another is asked
     a file        of one task; of many, {id: task}, as PREFIX_challenges.json with PREFIX_solutions.json beside it;
                   or .jsonl, a task in each line
     a prefix      of PREFIX_<subset>_challenges.json files, whose PREFIX_<subset>_solutions.json hold the answers
@@ -59,7 +60,7 @@ def read_task(path: Path) -> Task:
         raise TaskError(f"{path} holds {1 + len(others)} tasks: give a file of one, or an id of ARC-AGI-1 or -2")
     if isinstance(first, TaskError):
         raise first
-    return first
+    return tasks.asked(first)
 
 
 # ── Folders ──

@@ -38,7 +38,8 @@ class Pair:
 class Task:
     """One original task: `demos`, all with output, and `queries`, at least one each.
 
-    Only in training a task may come without queries: there each of its pairs may be asked.
+    Or one without queries, of which any pair may be asked: as training sees a task leave one out, and as a generator
+    of pairs (RE-ARC) gives it.
     """
 
     id: str
@@ -73,6 +74,11 @@ class Task:
     def question(self) -> str:
         """sha256 over all inputs in any order: equal for tasks that ask the same, whatever their ids and answers."""
         return hashlib.sha256("|".join(sorted(grids.digest(pair.input) for pair in self.pairs)).encode()).hexdigest()
+
+
+def asked(task: Task) -> Task:
+    """A task to score: of one without queries the first pair is asked, and the others are demonstrations."""
+    return task if task.queries else Task(task.id, task.demos[1:], task.demos[:1])
 
 
 def leave_one_out(task_id: str, pairs: tuple[Pair, ...]) -> Task:
@@ -144,7 +150,8 @@ def set_digest(tasks: Iterable[Task]) -> str:
 
 
 def parse(task_id: str, content: Any, place: str) -> Task:
-    """Builds a task from ARC's form {"train": [{"input", "output"}, …], "test": [{"input", ["output"]}, …]}.
+    """Builds a task from ARC's form {"train": [{"input", "output"}, …], "test": [{"input", ["output"]}, …]}, or from
+    RE-ARC's, a list of pairs of one generator, of which any may be asked.
 
     Args:
       content: nested lists or arrays.
@@ -153,8 +160,11 @@ def parse(task_id: str, content: Any, place: str) -> Task:
       TaskError: another form, no demonstrations, no test inputs, or a grid that `grids.as_grid` refuses.
     """
     where = f"{place}: task {task_id}"
+    if isinstance(content, list) and len(content) > 1:
+        return leave_one_out(task_id, tuple(_pair(pair, f"{where}: [{i}]", answered=True)
+                                            for i, pair in enumerate(content)))
     if not isinstance(content, dict):
-        raise TaskError(f'{where}: not of the form {{"train": [pairs], "test": [pairs]}}')
+        raise TaskError(f'{where}: not of the form {{"train": [pairs], "test": [pairs]}} or [pairs]')
     for part, noun in (("train", "demonstrations"), ("test", "test inputs")):
         if not isinstance(content.get(part), list) or not content[part]:
             raise TaskError(f'{where}: has no {noun} ("{part}" is missing or no list, or empty)')

@@ -27,9 +27,9 @@ def build(metrics: dict[str, Any], tasks: tuple[Task, ...], votes: Votes) -> str
     counts = {status: sum(entry["status"] == status for entry in entries) for status in STATUSES}
     parts = {
         "title": escape(f"{metrics['run']}, step {metrics['step']}: {metrics['tasks']['solved']} of "
-                        f"{metrics['tasks']['evaluated']} tasks solved"),
+                        f"{metrics['tasks']['evaluated']} tasks solved, {metrics['protocol']}"),
         "run": escape(f"{metrics['run']}, step {metrics['step']}"),
-        "what": escape(f"{metrics['data']}, {metrics['augmentations']} variants of each task"),
+        "what": escape(f"{metrics['protocol']}, {metrics['data']}, {metrics['augmentations']} variants of each task"),
         "headline": _headline(metrics),
         "passes": _passes(metrics),
         "facts": _facts(metrics),
@@ -43,7 +43,7 @@ def build(metrics: dict[str, Any], tasks: tuple[Task, ...], votes: Votes) -> str
 def _headline(metrics: dict[str, Any]) -> str:
     counts = metrics["tasks"]
     return (f'<b>{counts["solved"]}</b> solved <i>/</i> <b>{counts["evaluated"]}</b> evaluated <i>/</i> '
-            f'<b>{counts["total"]}</b> tasks')
+            f'<b>{counts["total"]}</b> tasks, {metrics["protocol"]}')
 
 
 def _passes(metrics: dict[str, Any]) -> str:

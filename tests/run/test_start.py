@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,9 @@ from trm_jax.errors import ConfigError
 from trm_jax.models.decoder import ArchConfig
 from trm_jax.models.encoders import EncoderConfig
 from trm_jax.models.etrm import ETRM, split
-from trm_jax.run.pretrained import MANIFEST_FILE, held_out_note, read_manifest, restore_decoder
+from trm_jax.run.ancestry import held_out_note
+from trm_jax.run.pretrained import MANIFEST_FILE, read_manifest
+from trm_jax.run.start import find, restore, starting_point
 
 ARCH = ArchConfig(**torch_files.ARCH, forward_dtype="auto", attention="auto", remat="auto",
                   halt_max_steps=16, halt_exploration_prob=0.5)
@@ -33,6 +36,12 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("trm")
     converted(torch_files.write(root / "source", torch_files.decoder_state()), root / "out")
     return root / "out"
+
+
+def restore_decoder(path, arch, seq_len, params, buffers):
+    train = SimpleNamespace(init_from="", load_pretrained_decoder=str(path))
+    field, source = starting_point(SimpleNamespace(arch=arch, encoder=ENCODER, seq_len=seq_len, train=train))
+    return restore(field, source, params, buffers)
 
 
 def changed(folder, copy, **values):
@@ -56,7 +65,8 @@ def test_decoder_is_replaced_and_the_encoder_is_not(fresh, folder):
     manifest = read_manifest(folder)
     decoder, encoder = (sum(leaf.size for leaf in jax.tree.leaves(params[part])) for part in ("decoder", "encoder"))
     assert f"{decoder:,} parameters" in log[0] and manifest.sha256 in log[0] and "step_7" in log[0]
-    assert f"{encoder:,} parameters, initialised fresh" in log[1] and len(log) == 2
+    assert f"{encoder:,} parameters, initialised fresh" in log[1]
+    assert log[2:] == ["the converted checkpoint step_7 is clean: no pair of an evaluation task was trained on"]
 
 
 def test_of_an_etrm_the_decoder_is_taken(fresh, tmp_path):
@@ -64,7 +74,7 @@ def test_of_an_etrm_the_decoder_is_taken(fresh, tmp_path):
     params, _, log = restore_decoder(tmp_path / "out", ARCH, SEQ_LEN, *fresh)
     np.testing.assert_array_equal(params["decoder"]["lm_head"]["kernel"], theirs["decoder"]["lm_head"]["kernel"])
     assert params["encoder"] is fresh[0]["encoder"]
-    assert "the standard encoder of step_7 was left out" in log[1]
+    assert "the standard encoder of the converted checkpoint step_7 was left out" in log[1]
 
 
 @pytest.mark.parametrize(("name", "value", "flag"), [
@@ -110,6 +120,6 @@ def test_folders_that_hold_no_converted_checkpoint(content, message, fresh, tmp_
 
 
 def test_held_out_scores_carry_a_note_for_official_checkpoints_only(folder, tmp_path):
-    assert held_out_note(read_manifest(folder)) is None
-    official = read_manifest(changed(folder, tmp_path / "official", official=True, official_because="its table"))
-    assert "evaluation tasks' demonstrations (its table)" in held_out_note(official)
+    assert held_out_note(find(str(folder)).descent) is None
+    official = changed(folder, tmp_path / "official", official=True, official_because="its table")
+    assert "evaluation tasks' demonstrations (its table)" in held_out_note(find(str(official)).descent)

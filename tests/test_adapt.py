@@ -1,0 +1,166 @@
+"""Tasks never seen: what training may see of them, starting from another run, adapting to them, and what scores say."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tests.preset_runs import preset, scalars
+from trm_jax import adapt, solve
+from trm_jax.errors import ConfigError
+from trm_jax.evaluate import evaluate
+from trm_jax.evaluation.trained import load_trained
+from trm_jax.run import ancestry
+from trm_jax.run.mesh import data_mesh
+from trm_jax.run.saved import saved_steps
+from trm_jax.train import train
+
+
+def flat(tree):
+    return [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def assert_same(one, other):
+    for (path, a), (_, b) in zip(flat(one), flat(other), strict=True):
+        assert a.tobytes() == b.tobytes(), path
+
+
+def transductive(source, **train_overrides):
+    config = preset("o1", source, **train_overrides)
+    config.data.update(evaluation_demos=True, queries="all", augment=True)
+    return config
+
+
+@pytest.fixture(scope="module")
+def base_run(source, tmp_path_factory):
+    """A held-out run of three steps, scored."""
+    first = jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda: first)
+        folder = tmp_path_factory.mktemp("base") / "run"
+        train(preset("o1", source, epochs=6, eval_interval=6), folder)
+    return folder
+
+
+@pytest.fixture
+def other_answers(source, tmp_path):
+    """The same tasks with another answer to each query of an evaluation task."""
+    for file in source.glob("*/*.json"):
+        task = json.loads(file.read_text())
+        if file.parent.name == "evaluation":
+            for query in task["test"]:
+                query["output"] = [[9]]
+        copy = tmp_path / "others" / file.parent.name / file.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(json.dumps(task))
+    return tmp_path / "others"
+
+
+def test_evaluation_answers_never_reach_training(source, other_answers, tmp_path, one_device, capsys):
+    """And a run that is stopped and continued is the same too; its scores say that they are transductive."""
+    whole = train(transductive(source, epochs=6, eval_interval=6), tmp_path / "whole")
+    assert "scores on evaluation tasks are: transductive" in (printed := capsys.readouterr().out)
+    assert "; transductive: solved" in printed
+    train(transductive(other_answers, epochs=6, max_steps=3), tmp_path / "others")
+    config = transductive(other_answers, epochs=6, eval_interval=6)
+    assert_same(whole, train(config, tmp_path / "others"))
+    trained = load_trained(tmp_path / "whole", data_mesh())
+    metrics = evaluate(trained, tmp_path / "results")
+    assert metrics["protocol"] == "transductive" and json.loads(
+        (tmp_path / "results" / "metrics.json").read_text())["protocol"] == "transductive"
+    assert any("demonstrations of 4 of the 4 evaluated tasks" in note for note in metrics["notes"])
+    assert "transductive" in (tmp_path / "results" / "report.html").read_text().split("<title>")[1].split("</title>")[0]
+
+
+def test_one_device_and_eight_train_the_same_leave_one_out(source, tmp_path, monkeypatch):
+    eight = train(transductive(source, epochs=8, max_steps=4), tmp_path / "eight")
+    first = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda: first)
+    one = train(transductive(source, epochs=8, max_steps=4), tmp_path / "one")
+    logged = scalars(tmp_path / "eight"), scalars(tmp_path / "one")
+    for tag in ("train/loss", "train/halted_steps", "grad/encoder_norm", "grad/decoder_norm", "eval/accuracy"):
+        np.testing.assert_allclose(logged[0][tag], logged[1][tag], rtol=1e-3, err_msg=tag)
+    for ours, theirs in zip(jax.tree.leaves(eight.carry.batch), jax.tree.leaves(one.carry.batch), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_run_starts_from_another_with_a_fresh_optimiser(base_run, source, tmp_path, one_device, capsys):
+    """From its averaged weights, which evaluation uses; the line of descent is written down."""
+    config = preset("l1", source, init_from=f"{base_run}@3", max_steps=1)
+    config.optim.lr = 1e-30  # stands still
+    config.optim.weight_decay = 0.0
+    state = train(config, tmp_path / "run")
+    trained = load_trained(base_run, data_mesh())
+    for (path, a), (_, b) in zip(flat(state.params), flat(trained.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12, err_msg=path)
+    descent, note = ancestry.read(tmp_path / "run")
+    assert [ancestor.name for ancestor in descent] == [f"the run {base_run} at step 3"] and note is None
+    assert "is clean: no pair of an evaluation task was trained on" in capsys.readouterr().out
+    assert load_trained(tmp_path / "run", data_mesh()).protocol(()).word == "held out"
+
+
+def test_a_decoder_is_taken_from_a_run_and_says_what_that_had_seen(base_run, source, tmp_path, one_device, capsys):
+    train(transductive(source, init_from=str(base_run), max_steps=1), tmp_path / "seen")
+    config = preset("o1", source, load_pretrained_decoder=str(tmp_path / "seen"), max_steps=1)
+    train(config, tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert "held-out scores are not clean" in printed and "encoder: " in printed and "initialised fresh" in printed
+    descent, note = ancestry.read(tmp_path / "run")
+    assert len(descent) == 2 and descent[0].seen is None and "evaluation tasks' demonstrations" in note
+    trained = load_trained(tmp_path / "run", data_mesh())
+    assert evaluate(trained, tmp_path / "results")["protocol"] == "transductive"
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"train.init_from": "nothing"}, "no converted checkpoint at nothing: there is no such folder"),
+    ({"train.init_from": "RUN@99"}, "no checkpoint of step 99"),
+    ({"train.init_from": "RUN", "arch.H_cycles": 1}, "set --config.arch.H_cycles=2"),
+    ({"train.init_from": "RUN", "encoder.num_layers": 2}, "set --config.encoder.num_layers=1"),
+    ({"train.init_from": "RUN", "train.load_pretrained_decoder": "RUN"}, "starts from a whole model"),
+])
+def test_what_cannot_be_started_from(changes, message, base_run, source, tmp_path, one_device):
+    config = preset("o1", source, max_steps=1)
+    config.update_from_flattened_dict({
+        name: value.replace("RUN", str(base_run)) if isinstance(value, str) else value
+        for name, value in changes.items()})
+    with pytest.raises(ConfigError, match=message):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_adapt_trains_on_demonstrations_and_scores(base_run, source, tmp_path, one_device, capsys):
+    command = [f"--workdir={base_run}", f"--data=json:{source / 'evaluation'}", "--steps=3",
+               f"--out={tmp_path / 'out'}"]
+    adapt.main(command)
+    printed = capsys.readouterr().out
+    assert "adapted" in printed and "4 train tasks" in printed and "solved" in printed
+    assert saved_steps(tmp_path / "out") == [3]
+    (results,) = (tmp_path / "out" / "evaluation").iterdir()
+    found = json.loads((results / "metrics.json").read_text())
+    assert found["protocol"] == "adapted" and found["tasks"]["evaluated"] == 4
+    adapt.main(command)  # continues: nothing is left to do
+    assert saved_steps(tmp_path / "out") == [3]
+
+
+def test_solve_adapts_to_the_task_without_its_answer(base_run, source, tmp_path, one_device, capsys):
+    task = source / "evaluation" / "e0000001.json"
+    solve.main([f"--workdir={base_run}", str(task), "--adapt=2", f"--json={tmp_path / 'found.json'}"])
+    assert "(adapted)" in capsys.readouterr().out
+    assert json.loads((tmp_path / "found.json").read_text())["protocol"] == "adapted"
+    (written,) = (base_run / "adapted").glob("*.tasks/e0000001.json")
+    assert [set(query) for query in json.loads(written.read_text())["test"]] == [{"input"}]
+    solve.main([f"--workdir={base_run}", str(task)])
+    assert "(held out)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--steps=0"], "0 steps of adaptation: at least 1"),
+    (["--config.optim.lrr=1"], "unknown field of config.optim 'lrr'"),
+    (["--data=json:nowhere"], "nowhere"),
+])
+def test_what_cannot_be_adapted(words, message, base_run, source, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        adapt.main([f"--workdir={base_run}", f"--data=json:{source}", f"--out={tmp_path / 'out'}", *words])
+    assert str(stopped.value).startswith("error: ") and message in str(stopped.value)
+    assert not (tmp_path / "out").exists()
