@@ -155,7 +155,8 @@ ADAPT_STEPS = 400  # batches that `adapt` trains where it is not told
 def adapted(config: ConfigDict, steps: int) -> ConfigDict:
     """The config of a finished run, changed to train it further on the demonstrations of tasks of one's own.
 
-    Its model, dynamics and peak learning rate stay, and all parameters train. The tasks are few, and so are the rows of a batch.
+    Its model, dynamics and peak learning rate stay, and all parameters train. The tasks are few, and so are a batch's
+    rows.
     """
     config.optim.update(lr_warmup_steps=20, ema_rate=0.98, freeze_encoder_steps=0, freeze_decoder_steps=0)
     variants = config.data.variants if config.encoder.type == "embedding" else 0  # rows of a table, or fresh ones

@@ -26,11 +26,18 @@ PLAN = {
     "e2": SET_ENCODER | {"encoder.type": "hybrid_variational", "loss.kl_weight": KL_WEIGHT},
     "e3": E_SERIES | {"encoder.type": "lpn_variational", "encoder.num_layers": 6, "loss.kl_weight": KL_WEIGHT},
 }
-# Presets beside the plan.
+# Presets beside the plan. TRM's published recipe: one embedding for each of a thousand variants.
+TRM = {"mode.name": "original", "mode.encode": "every_step", "encoder.type": "embedding", "arch.H_cycles": 3,
+       "arch.L_cycles": 4, "arch.halt_exploration_prob": 0.1, "arch.halt_max_steps": 16, "arch.hidden_size": 512,
+       "data.global_batch_size": 768, "data.variants": 1000, "data.queries": "all", "data.max_train_groups": 0,
+       "data.training_tasks": True, "optim.embedding_lr": 1e-2, "optim.embedding_weight_decay": 0.1, "optim.lr": 1e-4,
+       "optim.weight_decay": 0.1, "optim.ema_rate": 0.999, "loss.type": "stablemax"}
 BESIDE = {
     "small": {"mode.name": "original", "mode.encode": "every_step", "data.queries": "all", "data.augment": True,
               "data.max_grid_size": 10, "data.max_train_groups": 0, "data.max_eval_groups": 0,
               "data.evaluation_demos": False},
+    "t1": TRM | {"data.evaluation_demos": True},
+    "t2": TRM | {"data.evaluation_demos": False},
 }
 EVERY = {"data.max_train_groups": 32, "data.max_eval_groups": 32, "data.global_batch_size": 256,
          "train.epochs": 20_000, "train.eval_interval": 5_000, "encoder.type": "standard", "encoder.num_layers": 2,

@@ -34,6 +34,7 @@ def shrink(config: ConfigDict, source: Path) -> ConfigDict:
     config.mode.num_act_steps = min(config.mode.num_act_steps, 2)
     config.encoder.update(num_layers=1, set_layers=1, max_demos=3)
     config.optim.update(lr=1e-3, lr_warmup_steps=2)
+    config.data.variants = 2 if config.data.variants else 0
     config.data.update(source=f"json:{source}", max_grid_size=SIDE, global_batch_size=8)
     config.train.update(epochs=8, eval_interval=4, log_every_steps=1)
     config.eval.update(augmentations=2, batch_size=8, pass_ks=(1, 2))

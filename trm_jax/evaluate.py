@@ -66,8 +66,8 @@ def evaluate(trained: Trained, out: Path) -> dict[str, Any]:
         on_first(lambda: held.enter_context(locked("--out", out)))
         journal = Journal(out / "predictions.jsonl", identity(trained, split.evaluation), writes=main)
         tally = answered(trained, evaluator, journal)
-        encoder = diagnose(trained.settings, trained.mesh, trained.measure, split.evaluation, trained.params,
-                           trained.buffers, trained.step)
+        encoder = diagnose(trained.settings, trained.mesh, trained.measure, split.evaluation, trained.table,
+                           trained.params, trained.buffers, trained.step)
         metrics = metrics_of(trained, split, evaluator, tally, encoder)
         if main:
             write(out / "metrics.json", json.dumps(metrics, indent=2))

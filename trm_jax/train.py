@@ -120,8 +120,10 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin, pro
     # Evaluator
     predict = compiled(mesh, training.graph, settings.eval.halt, settings.loss.type)
     table = Table(tasks.train, settings.data.variants) if settings.embeds_tasks else None
-    evaluator = Evaluator(settings, mesh, predict, tasks.evaluation, tasks.all_evaluation, table)
-    diagnosis = functools.partial(diagnose, settings, mesh, compiled_measure(mesh, training.graph), tasks.evaluation)
+    scored = tasks.evaluation if table is None else table.known(tasks.evaluation)
+    evaluator = (Evaluator(settings, mesh, predict, scored, tasks.all_evaluation, table)
+                 if scored or table is None else None)  # a table that knows training tasks only cannot be scored
+    diagnosis = functools.partial(diagnose, settings, mesh, compiled_measure(mesh, training.graph), scored, table)
 
     # Initialise or restore: (1) this run's latest whole checkpoint, (2) other trained weights, (3) fresh.
     # A fresh run gets its folder only now that nothing can be wrong with its input.
@@ -149,7 +151,8 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin, pro
             write(workdir / ancestry.ANCESTRY_FILE, ancestry.as_text(descent))
     counts = parameter_counts(state.params)
     log += [*tasks.report, f"scores on evaluation tasks are: {protocol.word}", *protocol.notes,
-            f"{len(tasks.train)} train tasks, {len(tasks.evaluation)} evaluation tasks",
+            f"{len(tasks.train)} train tasks, {len(scored)} evaluation tasks" + (
+                "" if evaluator else ": none of them has a row in the embedding table, so that nothing is scored"),
             "parameters: " + ", ".join(f"{part} {count:,}" for part, count in counts.items()),
             f"{last_step} steps of {rows} rows on {mesh.size} {mesh.devices.flat[0].device_kind} device(s)",
             *chosen]
@@ -175,8 +178,9 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin, pro
         try:
             while True:
                 # A state is saved before it is scored: an evaluation that is broken off costs no training.
-                unscored = done > 0 and (done % eval_steps == 0 or done == total_steps) and not checkpoints.scored(done)
-                if unscored and not signal_number:
+                due = done > 0 and (done % eval_steps == 0 or done == total_steps)
+                unscored = evaluator is not None and due and not checkpoints.scored(done)
+                if evaluator is not None and unscored and not signal_number:
                     scores = evaluate(evaluator, diagnosis, state, writer, protocol.word, asked_to_stop)
                     if scores is not None:
                         checkpoints.add_scores(done, scores)
@@ -191,9 +195,10 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin, pro
                 profile.finished(done, metrics)
                 stalls.restart()
                 checkpoints.watch()
-                signal_number, due = agree(stop.signal, checkpoints.due)
+                signal_number, saving = agree(stop.signal, checkpoints.due)
                 every = settings.checkpoint.every_steps
-                if due or signal_number or done % eval_steps == 0 or done == last_step or (every and done % every == 0):
+                if (saving or signal_number or done % eval_steps == 0 or done == last_step
+                        or (every and done % every == 0)):
                     progress.flush()
                     checkpoints.save(state, batches.get_state())
                     progress.restart_clock()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 
 from trm_jax.data.arc.plan import EvalPlan
+from trm_jax.data.arc.table import Table
 from trm_jax.data.arc.tasks import Task
 from trm_jax.data.pipeline import EvalBatch, eval_batches
 from trm_jax.dynamics.collapse import Statistics, add, collapse_metrics
@@ -20,8 +21,8 @@ _add = jax.jit(add, donate_argnums=0)
 _metrics = jax.jit(collapse_metrics)
 
 
-def diagnose(settings: Settings, mesh: Mesh, measure: Measure, tasks: Sequence[Task], params: Tree, buffers: Tree,
-             step: int) -> dict[str, float]:
+def diagnose(settings: Settings, mesh: Mesh, measure: Measure, tasks: Sequence[Task],
+             table: Table | None, params: Tree, buffers: Tree, step: int) -> dict[str, float]:
     """The metrics of `collapse.collapse_metrics` over the queries of at most 8 variants of every task.
 
     All rows are one sample: batch size and device count change no more than the last digits. Nothing is read
@@ -30,12 +31,13 @@ def diagnose(settings: Settings, mesh: Mesh, measure: Measure, tasks: Sequence[T
     Args:
         measure: as `inference.compiled_measure` makes it for this mesh.
         tasks: at least one; they fit the canvas.
+        table: rows of the model's embedding table, None for a model that reads demonstrations.
         step: of the parameters, for the message.
 
     Raises:
         NonFiniteError: the encoder gives numbers that are not finite.
     """
-    plan = EvalPlan(tasks, min(settings.eval.augmentations, MAX_VARIANTS), settings.train.seed)
+    plan = EvalPlan(tasks, min(settings.eval.augmentations, MAX_VARIANTS), settings.train.seed, table)
     total: Statistics | None = None
     for local in eval_batches(plan, side=settings.data.max_grid_size, batch_size=settings.eval.batch_size,
                               max_demos=settings.encoder.max_demos, process_index=jax.process_index(),

@@ -24,6 +24,10 @@ class Table:
         """Row of a variant of a task that `check` lets through."""
         return self._index[task_id] * self.variants + variant
 
+    def known(self, tasks: Sequence[Task]) -> tuple[Task, ...]:
+        """Those that have rows."""
+        return tuple(task for task in tasks if task.id in self._index)
+
     def check(self, tasks: Sequence[Task], variants: int) -> None:
         """Raises TaskError unless there is a row for each of the first `variants` variants of these tasks."""
         missing = [task.id for task in tasks if task.id not in self._index]
