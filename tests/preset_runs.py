@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from tests import tiny
 
 PRESETS = sorted(path.stem for path in Path("configs").glob("*.py") if path.stem not in ("__init__", "base"))
+PLANNED = [name for name in PRESETS if name not in ("small", "t1", "t2")]  # those of the experiment plan
 
 
 # What makes the TRM without encoder of a preset: TRM is the preset o1 with these.

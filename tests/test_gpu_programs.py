@@ -1,4 +1,4 @@
-"""Every preset at full size is lowered for an NVIDIA GPU, without one: training step and evaluation, in bfloat16.
+"""Every preset of the plan at full size is lowered for an NVIDIA GPU, without one: training step and evaluation, in bfloat16.
 
 JAX's own checks of the fused attention are active; they are only told that a card and cuDNN are there. Presets whose
 programs differ in nothing but numbers within them are lowered once.
@@ -15,7 +15,7 @@ from flax import nnx
 
 from benchmarks.gpu_target import as_if_present
 from benchmarks.workload import settings_of, training_step
-from tests.preset_runs import PRESETS
+from tests.preset_runs import PLANNED
 from trm_jax.dynamics.act import batch_shapes
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.run.mesh import data_mesh
@@ -45,7 +45,7 @@ def one_device():
 def kinds(sections):
     """One preset for each program that is made of these sections, with the names of those that share it."""
     found = {}
-    for name in PRESETS:
+    for name in PLANNED:
         plain = json.loads(config(name).to_json())
         made_of = {f"{section}.{field}": value for section in sections for field, value in plain[section].items()}
         key = json.dumps({field: value for field, value in made_of.items() if field not in NUMBERS})
@@ -101,4 +101,4 @@ def test_evaluation(name):
 
 def test_every_preset_is_lowered():
     for sections in (TRAINING, EVALUATION):
-        assert sorted(name for case in kinds(sections) for name in case.id.split("_")) == PRESETS
+        assert sorted(name for case in kinds(sections) for name in case.id.split("_")) == PLANNED
