@@ -1,4 +1,5 @@
-"""Every preset of the plan is lowered for an NVIDIA GPU, at full size and without one: training and evaluation, bfloat16.
+"""Every preset of the plan at full size is lowered for an NVIDIA GPU, without one: training step and evaluation, in
+bfloat16.
 
 JAX's own checks of the fused attention are active; they are only told that a card and cuDNN are there. Presets whose
 programs differ in nothing but numbers within them are lowered once.
