@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
     config.arch.attention = "auto"
     # What is kept from the forward for the backward pass: "none" (everything is kept, nothing computed again), "dots"
     # (matrix products), "full" (what enters a stack of blocks), or "auto": the first of these that fits the memory.
+    # With the last two the encoder is computed again, a few demonstrations at a time.
     config.arch.remat = "auto"
     config.arch.halt_max_steps = 16  # ACT steps after which a row halts in any case; of every row in evaluation
     config.arch.halt_exploration_prob = 0.5  # chance that a row must take a random number of steps before it halts

@@ -228,7 +228,7 @@ def test_packing_runs_only_chunks_with_a_valid_slot():
 
     demos = jnp.arange(40 * 2 * 1024, dtype=jnp.int32).reshape(10, 4, 2, 1024)
     valid = jnp.zeros((10, 4), bool).at[3, 1].set(True).at[9, 3].set(True)
-    out = jax.jit(lambda d, v: encode_valid(encode, (), d, v, kept_share=0.0))(demos, valid)
+    out = jax.jit(lambda d, v: encode_valid(encode, (), d, v, keep=False))(demos, valid)
     jax.effects_barrier()
     assert len(calls) == 2
     np.testing.assert_array_equal(out, demos.reshape(10, 4, -1) * valid[..., None])
@@ -240,9 +240,9 @@ def test_chunks_are_small_of_long_pairs_and_never_larger_than_the_batch():
         1, 20, 64, 6, 3]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_kept_and_recomputed_chunks_give_the_same_gradient(monkeypatch, share):
-    """Five chunks, of which none, two or all are kept; any number of valid slots, none included."""
+@pytest.mark.parametrize("keep", [False, True])
+def test_kept_and_recomputed_chunks_give_the_same_gradient(monkeypatch, keep):
+    """Five chunks; any number of valid slots, none included."""
     monkeypatch.setattr(packing, "MIN_TOKENS", 2 * 9 * 2)
     monkeypatch.setattr(packing, "CHUNKS", 5)
     rng = np.random.default_rng(0)
@@ -258,7 +258,7 @@ def test_kept_and_recomputed_chunks_give_the_same_gradient(monkeypatch, share):
         return (encode(weights, demos.reshape(10, 2, 9)).reshape(5, 2, 3) * valid[..., None] * R).sum()
 
     def packed(weights, valid):
-        return (encode_valid(encode, weights, demos, valid, kept_share=share) * R).sum()
+        return (encode_valid(encode, weights, demos, valid, keep=keep) * R).sum()
 
     found, expected = (jax.jit(jax.value_and_grad(f)) for f in (packed, dense))
     for count in (0, 1, 4, 5, 10):
@@ -267,4 +267,4 @@ def test_kept_and_recomputed_chunks_give_the_same_gradient(monkeypatch, share):
                      found(weights, valid), expected(weights, valid))
     kept = jax.tree.leaves(jax.eval_shape(lambda w: jax.vjp(lambda w: packed(w, valid), w)[1], weights))
     others = 5 * 2 * 2 * 9 + 10 + 9 * 6 + 6 * 3 + 5 * 2 * 3  # demonstrations, mask, weights, R
-    assert (sum(leaf.size for leaf in kept) > others) == (share > 0)
+    assert (sum(leaf.size for leaf in kept) > others) == keep

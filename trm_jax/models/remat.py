@@ -4,6 +4,8 @@ none   everything that a gradient reads is kept.
 dots   matrix products are kept, and of each attention its output and softmax statistics; the norms, the rotation and
        the gate between them are computed again.
 full   only what enters is kept.
+
+This is of a stack of the decoder. Chunks of demonstrations (encoders/packing.py) keep everything or nothing.
 """
 
 from collections.abc import Callable

@@ -18,7 +18,6 @@ from trm_jax.models.encoders.grid import POOLINGS, ClsGridEncoder, PooledGridEnc
 from trm_jax.models.encoders.latent import DemoLatent, Posterior, TaskLatent
 from trm_jax.models.encoders.packing import encode_valid
 from trm_jax.models.layers import Buffer
-from trm_jax.models.remat import remat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +51,6 @@ READS: dict[str, tuple[str, ...]] = {
     "table": ("embedding_width",),
     "pad": (),
 }
-# Of the chunks that all demonstration slots would make, the share whose activations `arch.remat` keeps. A twentieth is
-# more than a step of encode="once" encodes once its rows have spread over their ACT steps.
-KEPT_SHARE = {"none": 1.0, "dots": 1 / 20, "full": 0.0}
 NEUTRAL = {"pooling_method": "mean", "set_layers": 1, "norm_style": "post", "final_norm": True, "embedding_width": 0}
 
 
@@ -183,7 +179,7 @@ class Encoder(ContextSource):
         self.demo_latent = DemoLatent(arch, rngs) if parts.latent == "demo" else None
         self.task_latent = TaskLatent(arch, rngs) if parts.latent == "task" else None
         self.hidden_size = arch.hidden_size
-        self.remat = arch.remat_mode
+        self.keep = arch.remat_mode == "none"
 
     def noise(self, key: jax.Array, rows: int, slots: int) -> jax.Array | None:
         """Standard normal noise of the latent: (rows, K, D), (rows, D), or None for an encoder without one."""
@@ -216,9 +212,7 @@ class Encoder(ContextSource):
         def encode(weights: nnx.State, pairs: jax.Array) -> jax.Array:
             return nnx.merge(graph, weights)(pairs)
 
-        if self.remat == "dots":
-            encode = remat(encode, self.remat)
-        vectors = encode_valid(encode, weights, demos, valid, kept_share=KEPT_SHARE[self.remat])
+        vectors = encode_valid(encode, weights, demos, valid, keep=self.keep)
         return self.contextualise(vectors, valid, rows, eps)
 
     def contextualise(self, vectors: jax.Array, valid: jax.Array, rows: jax.Array,

@@ -3,8 +3,8 @@
 ARC tasks have 3.3 demonstrations on average in 10 slots, and with `encode="once"` only rows that start need
 theirs. The valid slots are gathered to the front and encoded chunk by chunk, in a loop that ends with the last of
 them, forward and backward. The work is therefore proportional to the valid slots whatever their number, and no batch
-overflows. The backward pass finds the activations of the first chunks in memory and computes those of the others
-again, one chunk at a time.
+overflows. The backward pass finds the activations of all chunks in memory, whose size is that of all slots, or computes
+them again, a chunk at a time.
 
 Nothing in here crosses devices, so that each may have another number of chunks to encode.
 
@@ -28,8 +28,7 @@ Gradient = Callable[[jax.Array], tuple[Tree]]  # of the vectors → of the weigh
 Rebuild = Callable[[Tree, list[jax.Array]], Gradient]  # (weights, activations) → gradient
 
 
-def encode_valid(encode: Encode, weights: Tree, demos: jax.Array, valid: jax.Array, *,
-                 kept_share: float) -> jax.Array:
+def encode_valid(encode: Encode, weights: Tree, demos: jax.Array, valid: jax.Array, *, keep: bool) -> jax.Array:
     """Applies `encode` to the valid slots of demos (B, K, 2, S); zeros elsewhere.
 
     Args:
@@ -37,7 +36,7 @@ def encode_valid(encode: Encode, weights: Tree, demos: jax.Array, valid: jax.Arr
         weights: what it is differentiated by.
         demos: tokens of the demonstration pairs.
         valid: (B, K) bool, the slots to encode.
-        kept_share: of the chunks that all slots would make, how many the backward pass finds in memory.
+        keep: the backward pass finds all activations in memory.
 
     Returns:
         (B, K, D), equal to encoding every slot and zeroing the invalid ones.
@@ -45,8 +44,7 @@ def encode_valid(encode: Encode, weights: Tree, demos: jax.Array, valid: jax.Arr
     B, K = valid.shape
     pairs = demos.reshape(B * K, *demos.shape[2:])
     N = chunk_size(B * K, pairs[0].size)
-    kept = round(kept_share * -(-B * K // N))
-    return _packed(encode, N, kept, weights, pairs, valid.reshape(-1)).reshape(B, K, -1)
+    return _packed(encode, N, keep, weights, pairs, valid.reshape(-1)).reshape(B, K, -1)
 
 
 def chunk_size(slots: int, tokens: int) -> int:
@@ -59,8 +57,8 @@ class _Chunks:
 
     def __init__(self, N: int, pairs: jax.Array, valid: jax.Array):
         self.pairs = pairs
-        self.capacity = -(-len(pairs) // N)
-        self.order = jnp.nonzero(valid, size=self.capacity * N, fill_value=len(pairs))[0].reshape(-1, N)
+        size = -(-len(pairs) // N) * N
+        self.order = jnp.nonzero(valid, size=size, fill_value=len(pairs))[0].reshape(-1, N)
         self.count = -(-valid.sum() // N)
 
     def take(self, i: jax.Array | int) -> jax.Array:
@@ -73,50 +71,46 @@ class _Chunks:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _packed(encode: Encode, N: int, kept: int, weights: Tree, pairs: jax.Array, valid: jax.Array) -> jax.Array:
+def _packed(encode: Encode, N: int, keep: bool, weights: Tree, pairs: jax.Array, valid: jax.Array) -> jax.Array:
     """Vectors (slots, D) of pairs (slots, 2, S), zero where not valid (slots,)."""
-    return _forward(encode, N, 0, weights, pairs, valid)[0]
+    return _forward(encode, N, False, weights, pairs, valid)[0]
 
 
-def _forward(encode: Encode, N: int, kept: int, weights: Tree, pairs: jax.Array,
+def _forward(encode: Encode, N: int, keep: bool, weights: Tree, pairs: jax.Array,
              valid: jax.Array) -> tuple[jax.Array, tuple[Any, ...]]:
     chunks = _Chunks(N, pairs, valid)
     vector = jax.eval_shape(encode, weights, chunks.take(0))
-    out = chunks.zeros((len(pairs), vector.shape[1]), vector.dtype)
-    activations: list[jax.Array] = []
-    if kept:
-        activations = [chunks.zeros((kept, *leaf.shape), leaf.dtype) for leaf in _tape(encode, weights, chunks)[0]]
+    shapes = _tape(encode, weights, chunks)[0] if keep else []
 
-        def keeping(i: jax.Array, loop: tuple[jax.Array, list[jax.Array]]) -> tuple[jax.Array, list[jax.Array]]:
+    def body(i: jax.Array, loop: tuple[jax.Array, list[jax.Array]]) -> tuple[jax.Array, list[jax.Array]]:
+        if keep:
             vectors, found, _ = _taped(encode, weights, chunks.take(i))
-            return (loop[0].at[chunks.order[i]].set(vectors, mode="drop"),
-                    [array.at[i].set(leaf) for array, leaf in zip(loop[1], found, strict=True)])
+        else:
+            vectors, found = encode(weights, chunks.take(i)), []
+        return (loop[0].at[chunks.order[i]].set(vectors, mode="drop"),
+                [array.at[i].set(leaf) for array, leaf in zip(loop[1], found, strict=True)])
 
-        out, activations = jax.lax.fori_loop(0, jnp.minimum(chunks.count, kept), keeping, (out, activations))
-    if kept < chunks.capacity:
-        out = jax.lax.fori_loop(kept, chunks.count, lambda i, out: out.at[chunks.order[i]].set(
-            encode(weights, chunks.take(i)), mode="drop"), out)
+    start = (chunks.zeros((len(pairs), vector.shape[1]), vector.dtype),
+             [chunks.zeros((len(chunks.order), *leaf.shape), leaf.dtype) for leaf in shapes])
+    out, activations = jax.lax.fori_loop(0, chunks.count, body, start)
     return out, (weights, pairs, valid, activations)
 
 
-def _backward(encode: Encode, N: int, kept: int, found: tuple[Any, ...],
+def _backward(encode: Encode, N: int, keep: bool, found: tuple[Any, ...],
               d_out: jax.Array) -> tuple[Tree, None, None]:
     weights, pairs, valid, activations = found
     chunks = _Chunks(N, pairs, valid)
+    rebuild = _tape(encode, weights, chunks)[1] if keep else None
 
-    def add(sums: Tree, gradient: Gradient, i: jax.Array) -> Tree:
+    def body(i: jax.Array, sums: Tree) -> Tree:
+        if rebuild is None:
+            _, gradient = jax.vjp(lambda weights: encode(weights, chunks.take(i)), weights)
+        else:
+            gradient = rebuild(weights, [array[i] for array in activations])
         d_vectors = d_out.at[chunks.order[i]].get(mode="fill", fill_value=0)
         return jax.tree.map(jnp.add, sums, gradient(d_vectors)[0])
 
-    sums = jax.tree.map(jnp.zeros_like, weights)
-    if kept:
-        rebuild = _tape(encode, weights, chunks)[1]
-        sums = jax.lax.fori_loop(0, jnp.minimum(chunks.count, kept), lambda i, sums: add(
-            sums, rebuild(weights, [array[i] for array in activations]), i), sums)
-    if kept < chunks.capacity:
-        sums = jax.lax.fori_loop(kept, chunks.count, lambda i, sums: add(
-            sums, jax.vjp(lambda weights: encode(weights, chunks.take(i)), weights)[1], i), sums)
-    return sums, None, None
+    return jax.lax.fori_loop(0, chunks.count, body, jax.tree.map(jnp.zeros_like, weights)), None, None
 
 
 _packed.defvjp(_forward, _backward)
