@@ -129,11 +129,10 @@ def disk(root: Path) -> None:
         process = disturbed.start(disturbed.config("o1", root, **ENDLESS), workdir)
         while not disturbed.latest(workdir):
             time.sleep(0.05)
-        with filling.open("wb") as file:
+        with filling.open("wb", buffering=0) as file:
             while True:
                 try:
                     file.write(bytes(2**12))
-                    file.flush()
                 except OSError:
                     break
         while not all(words in disturbed.log_of(workdir) for words in ("could not be written", "events cannot")):

@@ -21,6 +21,7 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tools.processes import free_port
+from trm_jax.run.saved import saved_steps
 
 STEPS = 18
 SIZES = {"arch.hidden_size": 16, "arch.num_heads": 2, "arch.expansion": 1.0, "arch.L_layers": 1, "arch.H_cycles": 2,
@@ -74,7 +75,7 @@ def die(root: Path, preset: str, victim: int) -> None:
     pair = [subprocess.Popen([*command(preset, workdir, **endless), f"--coordinator=127.0.0.1:{port}",
                               "--num_processes=2", f"--process_id={i}"], env=environment(root, 1), text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for i in range(2)]
-    while not list((workdir / "checkpoints").glob("[0-9]*")) and all(one.poll() is None for one in pair):
+    while not saved_steps(workdir) and all(one.poll() is None for one in pair):
         time.sleep(0.1)
     time.sleep(1.0)
     pair[victim].send_signal(signal.SIGKILL)
@@ -86,7 +87,7 @@ def die(root: Path, preset: str, victim: int) -> None:
     told = next((line for line in lines if "another process of this run" in line), lines[-1])
     print(f"process {victim} of 2 killed: the other ended after {taken:.1f} s with exit code "
           f"{pair[1 - victim].returncode}: {told}", flush=True)
-    step = max(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*") if path.name.isdecimal())
+    step = max(saved_steps(workdir))
     run(root, preset, workdir, 2, 1, **endless | {"train.max_steps": step + 5})
     print(f"the same command went on from step {step}", flush=True)
 

@@ -65,6 +65,7 @@ class EventFiles:
             for event in self._waiting:
                 self._file.write(event.SerializeToString())
             self._file.flush()
+            self._whole = self._path().stat().st_size
         except OSError as error:
             self._drop()
             if self._failed_at is None:
@@ -72,7 +73,6 @@ class EventFiles:
                           "again when they can be")
             self._failed_at = time.monotonic()
             return
-        self._whole = self._path().stat().st_size
         self._waiting.clear()
         if self._failed_at is not None:
             self._failed_at = None
