@@ -146,7 +146,8 @@ def _train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin, pro
     writer = Writer(workdir, int(state.step), say)
     if main:
         write(workdir / CONFIG_FILE, settings_lib.as_text(plain))
-        write(workdir / RECORD_FILE, json.dumps(record(origin, plain, settings, tasks, mesh), indent=2))
+        recorded = record(origin, plain, settings, tasks, mesh, protocol.word)
+        write(workdir / RECORD_FILE, json.dumps(recorded, indent=2))
         if not resuming and descent:
             write(workdir / ancestry.ANCESTRY_FILE, ancestry.as_text(descent))
     counts = parameter_counts(state.params)

@@ -156,6 +156,9 @@ def test_scores_of_other_words_are_not_compared(tmp_path):
     assert "o1 is transductive, that of l1 held out" in unseen.reason
     transductive = run(tmp_path / "own", "o1", settings={"data__evaluation_demos": True})
     assert "transductive" in verdict_of(transductive, found[1]).findings[2].reason
+    record = json.loads((transductive / "run.json").read_text()) | {"protocol": "adapted"}
+    (transductive / "run.json").write_text(json.dumps(record))
+    assert "adapted" in verdict_of(transductive, found[1]).findings[2].reason
 
 
 def test_tasks_that_nobody_solves_decide_nothing(tmp_path):

@@ -44,6 +44,7 @@ class Identity:
     is_recorded: bool = True  # in run.json; else it goes by configuration and name
     train_tasks: int = 0  # that it was trained on, 0 where not recorded
     eval_tasks: int = 0  # that it was evaluated on while it trained
+    protocol: str = ""  # the word of the scores that it logs
     digest: str = ""  # of the tasks that it is trained on
 
 
@@ -94,7 +95,8 @@ def identify(path: Path, label: str, config: Config, has_steps: bool) -> Identit
         if any(field.startswith(own) for field in overrides):
             preset = ""  # what makes the preset has been changed
         return Identity(preset, recorded.get("size") or "", overrides, mode or "original", True,
-                        tasks.get("train", 0), tasks.get("evaluation", 0), tasks.get("train_digest") or "")
+                        tasks.get("train", 0), tasks.get("evaluation", 0), recorded.get("protocol") or "",
+                        tasks.get("train_digest") or "")
     if mode is None:
         mode = MODES[name[0]] if name and name[0] != "e" else "original" if has_steps else "online"
     fits = name in PRESETS and (name[0] == "e" or MODES[name[0]] == mode)

@@ -44,9 +44,9 @@ def held_out(pair: Pair) -> Finding:
 
 def protocol(group: Group) -> str:
     """The word that the scores which a run logs in training carry."""
-    setting = group.runs[0].setting
-    if not setting("data.evaluation_demos"):
-        return HELD_OUT
+    setting, recorded = group.runs[0].setting, group.identity.protocol
+    if recorded or not setting("data.evaluation_demos"):
+        return recorded or HELD_OUT
     return "adapted" if setting("train.init_from") else "transductive"
 
 

@@ -13,8 +13,8 @@ class Thresholds:
     # in which both modes are the same: benchmarks/verdict_null.py.
     confidence: float = 0.995
     equal_confidence: float = 0.95  # of each side of an equality: two one-sided tests, the usual level
-    # What seeds are taken to do where there are too few to show it. The repository's own seeds are too few to know it
-    # better; these are the largest values for which the simulation holds.
+    # What seeds are taken to do where there are too few to show it: of accuracy the largest spread of that simulation,
+    # of time twice the one there. The repository's own seeds are too few to know it better.
     seed_sd: float = 0.05  # of a share
     seed_log_time_sd: float = 0.2  # of the logarithm of a time to a level
     levels: tuple[float, ...] = (0.5, 0.8, 0.9)  # exact accuracies whose time to reach is reported

@@ -1,7 +1,7 @@
 """run.json: what a run was started as, so that whoever reads it later need not guess.
 
 {"preset", "size", "overrides": {"SECTION.FIELD": value}, "mode", "tasks": {"digest", "train_digest", "train",
-"evaluation"}, "source", "versions": {library: version}, "devices", "dtype"}
+"evaluation"}, "source", "protocol", "versions": {library: version}, "devices", "dtype"}
 """
 
 import dataclasses
@@ -34,11 +34,13 @@ class Origin:
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def record(origin: Origin, config: Config, settings: Settings, tasks: Split, mesh: Mesh) -> dict[str, Any]:
+def record(origin: Origin, config: Config, settings: Settings, tasks: Split, mesh: Mesh,
+           protocol: str) -> dict[str, Any]:
     """The content of run.json.
 
     Args:
         config: as the run continues with it: what only its first start read is an override of every later one.
+        protocol: the word that its scores on evaluation tasks carry.
     """
     flat = {f"{section}.{field}": value for section, values in config.items() for field, value in values.items()}
     at_start = {name: flat[name] for name in AT_START if flat[name]}
@@ -50,6 +52,7 @@ def record(origin: Origin, config: Config, settings: Settings, tasks: Split, mes
         "tasks": {"digest": digest(tasks), "train_digest": set_digest(tasks.train),
                   "train": len(tasks.train), "evaluation": len(tasks.evaluation)},
         "source": settings.data.source,
+        "protocol": protocol,
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
         "devices": f"{mesh.size} {mesh.devices.flat[0].device_kind}",
         "dtype": jnp.dtype(settings.arch.dtype).name,
