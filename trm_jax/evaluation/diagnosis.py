@@ -29,7 +29,7 @@ def diagnose(settings: Settings, mesh: Mesh, measure: Measure, tasks: Sequence[T
     back before the last batch.
 
     Args:
-        measure: as `inference.compiled_measure` makes it for this mesh.
+        measure: as `programs.compiled_measure` makes it for this mesh.
         tasks: at least one; they fit the canvas.
         table: rows of the model's embedding table, None for a model that reads demonstrations.
         step: of the parameters, for the message.

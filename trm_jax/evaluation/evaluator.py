@@ -30,7 +30,7 @@ class Evaluator:
 
     Args:
         settings: of the run; `settings.eval` says how to evaluate.
-        predict: as `inference.compiled` makes it for this mesh.
+        predict: as `programs.compiled` makes it for this mesh.
         tasks: to evaluate; they fit the canvas.
         all_tasks: the whole set that they come from, which the score's total counts.
         table: rows of the model's embedding table, None for a model that reads demonstrations.

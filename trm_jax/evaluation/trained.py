@@ -41,7 +41,7 @@ class Trained:
         trained_on: the run's own data section.
         step: of the checkpoint, in batches.
         params, buffers: what evaluation uses, on every device of `mesh`.
-        predict, measure: see `inference.predict` and `encoder_statistics`; compiled on first use.
+        predict, measure: see `inference.predict` and `programs.compiled_measure`; compiled on first use.
         table: rows of the embedding table, None for a model that reads demonstrations.
         descent: what the run started from; see `ancestry`.
         notes: what has to stand beside a score of it.
