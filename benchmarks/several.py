@@ -73,7 +73,7 @@ def die(root: Path, preset: str, victim: int) -> None:
     endless = {"train.epochs": 200_000, "train.eval_interval": 200_000, "checkpoint.every_steps": 5}
     port = free_port()
     pair = [subprocess.Popen([*command(preset, workdir, **endless), f"--coordinator=127.0.0.1:{port}",
-                              "--num_processes=2", f"--process_id={i}"], env=environment(root, 1), text=True,
+                              "--num-processes=2", f"--process-id={i}"], env=environment(root, 1), text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for i in range(2)]
     while not saved_steps(workdir) and all(one.poll() is None for one in pair):
         time.sleep(0.1)

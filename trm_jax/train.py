@@ -67,8 +67,9 @@ from trm_jax.run.writer import Writer
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Preset, e.g. configs/o1.py or configs/o1.py:tiny.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME-OF-PRESET where none is given.")
 _PROFILE = flags.DEFINE_string("profile", None, "START:STOP, steps to trace for TensorBoard's profiler.")
-_PROCESSES: list[flags.FlagHolder] = [(flags.DEFINE_integer if kind is int else flags.DEFINE_string)(name, None, text)
-                                      for name, (kind, text) in PROCESS_FLAGS.items()]
+_PROCESSES: list[flags.FlagHolder] = [
+    (flags.DEFINE_integer if kind is int else flags.DEFINE_string)(name.replace("_", "-"), None, text)
+    for name, (kind, text) in PROCESS_FLAGS.items()]
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin | None = None,

@@ -96,8 +96,8 @@ def together() -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
-        sys.stderr.write(f"error: another process of this run has ended, or does not answer ({reason(error)}); the same "
-                         "command, for all of them, goes on from the last checkpoint\n")
+        sys.stderr.write(f"error: another process of this run has ended, or does not answer ({reason(error)}); the "
+                         "same command, for all of them, goes on from the last checkpoint\n")
         sys.stderr.flush()
         os._exit(1)  # leaving in order would wait for the others too
 
