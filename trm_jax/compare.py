@@ -117,7 +117,8 @@ def short_answer(groups: Sequence[Group], verdict: Verdict, report: Path) -> str
     runs = verdict.next_step.runs
     more = f"  (and {len(runs) - 1} more: --all, or ./launch.sh suite plan)" if len(runs) > 1 else ""
     step = [f"Next: {verdict.next_step.what}", *(f"  {command_line(run)}{more}" for run in runs[:1])]
-    caveats = f"{len(verdict.caveats)} caveats and " if verdict.caveats else ""
+    count = len(verdict.caveats)
+    caveats = f"{count} caveat{'s' * (count > 1)} and " if count else ""
     end = [f"Report: {report} ({caveats}all numbers: --all)"]
     table = tables.as_text([[*row[:4], *row[5:]] for row in tables.key_table(groups)]).splitlines()
     room = SHOWN_LINES - len(answer) - len(step) - len(end)
