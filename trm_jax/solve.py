@@ -29,7 +29,7 @@ from trm_jax.dynamics.metrics import NonFiniteError
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation import pictures
 from trm_jax.evaluation.evaluator import Evaluator
-from trm_jax.evaluation.protocol import Protocol
+from trm_jax.evaluation.protocol import UNTOLD, Protocol
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained, load_trained
 from trm_jax.paths import user_path
@@ -46,7 +46,7 @@ class Solution:
 
     task: Task
     votes: Votes
-    protocol: Protocol
+    protocol: Protocol = UNTOLD
 
     def attempts(self, query: int) -> list[Candidate]:
         """The best candidates of a query, at most two; none where no complete grid was predicted."""

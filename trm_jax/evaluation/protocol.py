@@ -25,6 +25,9 @@ class Protocol:
     notes: tuple[str, ...]
 
 
+UNTOLD = Protocol("not told", ())  # of votes of which nobody says how they came about
+
+
 def protocol_of(evaluated: Sequence[Task], trained_on: DataConfig, descent: Sequence[Ancestor],
                 adapted: bool) -> Protocol:
     """How a score on `evaluated` is to be called.
