@@ -9,7 +9,8 @@ fused one, and what the devices send each other. Fields are set as in training: 
     python -m benchmarks.gpu_program --table=o1,r1,l1,e1,e2,e3 [--settings=none,dots,full,full/4]
 
 prints which of these presets, at their own number of rows, fits which card with which arch.remat; behind a slash stands
-train.microbatches. One compilation each, for a card of 141 GB, so that XLA recomputes nothing of its own accord.
+train.microbatches. Each is compiled for the largest card, and again for a smaller one where that program does not fit,
+since XLA recomputes of its own accord what would not.
 """
 
 import importlib
@@ -53,10 +54,22 @@ def print_table(fraction: float) -> None:
         remat, _, parts = setting.partition("/")
         config.arch.remat = remat
         config.train.microbatches = int(parts or 1)
-        found = compile_step(config, _DEVICES.value, max(CARDS_GB), fraction * max(CARDS_GB))
-        fits = ["yes" if found.needed_gb <= fraction * card else "–" for card in CARDS_GB]
-        print(f"| {name} | {config.data.global_batch_size} | {remat} | {parts or 1} | {found.needed_gb:.1f} | "
-              f"{' | '.join(fits)} |", flush=True)
+        fits, needed_gb = fitting_cards(config, fraction)
+        print(f"| {name} | {config.data.global_batch_size} | {remat} | {parts or 1} | {needed_gb:.1f} | "
+              f"{' | '.join('yes' if card in fits else '–' for card in CARDS_GB)} |", flush=True)
+
+
+def fitting_cards(config: ConfigDict, fraction: float) -> tuple[list[int], float]:
+    """The cards that a step fits, and what it needs where there is room, 10⁹ bytes."""
+    largest = found = compile_step(config, _DEVICES.value, CARDS_GB[-1], fraction * CARDS_GB[-1])
+    fits = []
+    for card in reversed(CARDS_GB):
+        if found.needed_gb > fraction * card and card != CARDS_GB[-1]:
+            found = compile_step(config, _DEVICES.value, card, fraction * card)
+        if found.needed_gb > fraction * card:
+            break
+        fits.append(card)
+    return fits, largest.needed_gb
 
 
 def main(_: list[str]) -> None:
