@@ -21,6 +21,7 @@ from trm_jax.evaluation.gallery import page
 from trm_jax.evaluation.results import table
 from trm_jax.evaluation.trained import load_trained
 from trm_jax.run.ancestry import ANCESTRY_FILE
+from trm_jax.run.lock import LOCK_FILE
 from trm_jax.run.mesh import data_mesh
 
 ROWS = 45  # 3 variants of 15 queries: eight tasks with 1, 2, 3, 1, 2, 3, 1, 2
@@ -82,7 +83,7 @@ def test_the_three_numbers_and_what_was_left_out(folder, finished, trained):
     assert "2 of 10 tasks do not fit 6x6 and were left out" in text
     assert metrics["encoder"]["encoder_relative_var"] > 0 and "context: variance / mean square" in text
     assert metrics["by_task"] == {f"t{i}": 0.0 for i in range(8)}
-    assert not list(finished.glob(".*"))
+    assert [path.name for path in finished.glob(".*")] == [LOCK_FILE]
 
     submission = json.loads((finished / "submission.json").read_text())
     assert len(submission) == 10 and [len(submission[f"t{i}"]) for i in range(8)] == [1, 2, 3, 1, 2, 3, 1, 2]
@@ -100,7 +101,7 @@ def test_interrupted_and_continued_is_the_same(folder, finished, trained):
     out = folder / "continued"
     with pytest.raises(KeyboardInterrupt):
         evaluate(stopping(trained, 2), out)
-    assert [path.name for path in out.iterdir()] == ["predictions.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == [LOCK_FILE, "predictions.jsonl"]
     predictions = out / "predictions.jsonl"
     assert len(predictions.read_text().splitlines()) == 1 + 16  # the second batch was under way
     with predictions.open("a") as file:
