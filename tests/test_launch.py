@@ -82,6 +82,12 @@ def test_a_python_without_wheels_is_passed_over_and_said_so(checkout):
     assert f"launch.sh: taking {checkout / 'python'}" in result.stderr and installed(calls)
 
 
+def test_a_clone_on_windows_has_a_shell_script_that_a_shell_runs():
+    result = subprocess.run(["git", "check-attr", "eol", "launch.sh", ".ci/run"], cwd=ROOT, capture_output=True,
+                            text=True, check=True)
+    assert [line.split(": ")[-1] for line in result.stdout.splitlines()] == ["lf", "lf"]
+
+
 def test_an_environment_without_pip_is_made_anew(checkout):
     """As after Ctrl-C: venv makes bin/python before it installs pip."""
     (checkout / ".venv" / "bin").mkdir(parents=True)
