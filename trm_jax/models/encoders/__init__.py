@@ -5,6 +5,7 @@ Shapes: B rows, K demonstration slots, S grid tokens, T context tokens, D hidden
 """
 
 import dataclasses
+from collections import ChainMap
 from typing import Any
 
 import jax
@@ -40,7 +41,7 @@ ENCODERS = {
     "lpn_standard": Parts(grid="cls", aggregate="mean"),
     "lpn_variational": Parts(grid="cls", aggregate="mean", latent="demo"),
 }
-SOURCES = ENCODERS | {"embedding": Parts(grid="table", aggregate="pad")}
+SOURCES = ChainMap({"embedding": Parts(grid="table", aggregate="pad")}, ENCODERS)  # of context; a row there is one here
 
 # The fields that only some parts read, which of them each part reads, and the value that stands for "not read".
 READS: dict[str, tuple[str, ...]] = {
