@@ -159,6 +159,7 @@ def folders(root: Path) -> None:
 
     workdir, disc = root / "read-only", root / "disc"
     with tmpfs(disc, 1):
+        (disc / "run").mkdir()
         subprocess.run(["mount", "-o", "remount,ro", str(disc)], check=True)
         workdir.symlink_to(disc / "run")
         print(f"read-only: exit code {disturbed.start(settings, workdir).wait()}", flush=True)
