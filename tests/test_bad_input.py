@@ -141,7 +141,7 @@ TINY = "--config=configs/o1.py:tiny"
      "what is 'config.optim.lr=3e-4' for? fields are set as --config.SECTION.FIELD=VALUE"),
     ([TINY, "--config.encoder.type=standart"],
      "encoder.type='standart' is unknown; did you mean 'standard'? choose from: "
-     "standard, hybrid_standard, hybrid_variational, lpn_standard, lpn_variational"),
+     "standard, hybrid_standard, hybrid_variational, lpn_standard, lpn_variational, embedding"),
     (["--config=configs/o1.py:small"], "unknown size 'small'; a preset is given as NAME.py or NAME.py:tiny"),
 ])
 def test_a_bad_command_line_is_one_line(args, message, tmp_path):
