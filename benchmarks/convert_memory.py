@@ -1,12 +1,16 @@
 """Peak memory and seconds of converting a checkpoint of the published size (1.8 GB, nearly all puzzle embeddings).
 
-    python benchmarks/convert_memory.py [FLAGS OF tools/convert_torch_ckpt.py, e.g. --keep-puzzle-embeddings]
+    python benchmarks/convert_memory.py [--whole] [FLAGS OF tools/convert_torch_ckpt.py, e.g. --keep-puzzle-embeddings]
+
+`--whole` converts it with its table, whose rows get names as the published one has (1001 variants a task).
 
 Makes a synthetic checkpoint in a temporary folder (2 GB of disk, 4 GB with the embeddings kept) and converts it in
 a process of its own, whose largest resident set the kernel reports. Pages of the memory-mapped checkpoint count in
 it as far as they were touched, although the kernel can drop them at any time: the figure is an upper bound.
 """
 
+import itertools
+import json
 import os
 import platform
 import subprocess
@@ -35,15 +39,29 @@ torch.save({{"_orig_mod.model.inner." + name: tensor for name, tensor in state.i
 """
 
 
+def write_names(file: Path) -> Path:
+    names = ["<blank>"]
+    for task in itertools.count():
+        names.append(f"{task:08x}")
+        for colours in itertools.islice(itertools.permutations("123456789"), 1, 126):
+            names += [f"{task:08x}|||t{transform}|||0{''.join(colours)}" for transform in range(8)]
+        if len(names) >= PUZZLES:
+            file.write_text(json.dumps(names[:PUZZLES]))
+            return file
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, destination = Path(folder) / "step_518071", Path(folder) / "converted"
         subprocess.run([sys.executable, "-c", MAKE, str(source)], check=True)
         source.with_name("all_config.yaml").write_text(
             "arch:\n" + "".join(f"  {name}: {value}\n" for name, value in SIZES.items()))
+        flags = sys.argv[1:]
+        if "--whole" in flags:
+            flags[flags.index("--whole")] = f"--identifiers={write_names(Path(folder) / 'identifiers.json')}"
         start = time.perf_counter()
         converter = subprocess.Popen([sys.executable, str(ROOT / "tools" / "convert_torch_ckpt.py"),
-                                      str(source), str(destination), *sys.argv[1:]])
+                                      str(source), str(destination), *flags])
         _, status, usage = os.wait4(converter.pid, 0)
         seconds = time.perf_counter() - start
         if status:

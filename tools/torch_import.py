@@ -12,6 +12,7 @@ from tools.torch_checkpoint import SKIPPED, CheckpointError, TorchCheckpoint, dt
 from tools.torch_names import check_keys, from_torch, name_table
 from tools.torch_sizes import Sizes, infer, is_official
 from trm_jax.models.decoder import VOCAB_SIZE
+from trm_jax.models.encoders import NEUTRAL
 from trm_jax.run.bar import Bar
 from trm_jax.run.pretrained import PUZZLE_EMBEDDINGS_FILE, Key, Manifest, Tree, model_shapes
 
@@ -28,14 +29,15 @@ class Converted:
     buffers: Tree
 
 
-def convert(checkpoint: TorchCheckpoint, flags: dict[str, Any], *, keep_puzzle_embeddings: bool,
-            official: bool | None) -> Converted:
+def convert(checkpoint: TorchCheckpoint, flags: dict[str, Any], *, official: bool | None,
+            keep_puzzle_embeddings: bool = False, whole: bool = False) -> Converted:
     """Converts a whole checkpoint.
 
     Args:
         flags: sizes given by the user, by field name.
-        keep_puzzle_embeddings: whether the caller will keep them, for the manifest.
         official: what the user says of it; None asks the checkpoint.
+        keep_puzzle_embeddings: whether the caller will keep them, for the manifest.
+        whole: as a model whose contexts are the puzzle embeddings, which become its table.
 
     Raises:
         CheckpointError, KeyMismatch: naming the keys that do not fit.
@@ -47,7 +49,11 @@ def convert(checkpoint: TorchCheckpoint, flags: dict[str, Any], *, keep_puzzle_e
     _check_vocabulary(used)
     check_keys({name: tuple(tensor.shape) for name, tensor in used.items()}, *shapes)
     params, buffers = from_torch({name: to_numpy(tensor) for name, tensor in used.items()}, *shapes)
-    manifest = _manifest(checkpoint, sizes, name_table(*shapes), keep_puzzle_embeddings, official)
+    table = name_table(*shapes)
+    if whole:  # the table itself is copied block by block, see `save_puzzle_embeddings`
+        sizes = dataclasses.replace(sizes, encoder=_table_section(checkpoint, sizes))
+        table["encoder.table"] = PUZZLE_EMBEDDINGS
+    manifest = _manifest(checkpoint, sizes, table, keep_puzzle_embeddings or whole, official)
     return Converted(manifest, params, buffers)
 
 
@@ -71,6 +77,19 @@ def _blocks(table: torch.Tensor) -> Iterator[torch.Tensor]:
             bar.update(len(block))
 
 
+def _table_section(checkpoint: TorchCheckpoint, sizes: Sizes) -> dict[str, Any]:
+    """The `encoder` section but for `max_demos`, of a model that looks contexts up."""
+    if sizes.encoder is not None:
+        raise CheckpointError(f"{checkpoint.path} has an encoder and puzzle embeddings: which of them gives its "
+                              "contexts is not known")
+    width, hidden_size = checkpoint.tensors[PUZZLE_EMBEDDINGS].shape[1], sizes.arch["hidden_size"]
+    if width > sizes.arch["puzzle_emb_len"] * hidden_size:
+        raise CheckpointError(f"the {width} numbers of a row of {PUZZLE_EMBEDDINGS} are more than puzzle_emb_len="
+                              f"{sizes.arch['puzzle_emb_len']} context tokens of hidden_size={hidden_size} hold")
+    return NEUTRAL | {"type": "embedding", "num_layers": 1, "layer_scale_init": 0.0,
+                      "embedding_width": 0 if width == hidden_size else width}
+
+
 def _check_vocabulary(tensors: dict[str, torch.Tensor]) -> None:
     words = len(tensors["inner.embed_tokens.embedding_weight"])
     if words != VOCAB_SIZE:
@@ -90,6 +109,8 @@ def _manifest(checkpoint: TorchCheckpoint, sizes: Sizes, table: dict[str, str], 
     if kept and embeddings is None:
         raise CheckpointError(f"--keep-puzzle-embeddings: {checkpoint.path} has no {PUZZLE_EMBEDDINGS}")
     is_so, because = is_official(checkpoint, official)
+    if official is None and PUZZLE_EMBEDDINGS in ours and not is_so:
+        is_so, because = True, "it answers only tasks whose demonstrations its puzzle embeddings were trained on"
     return Manifest(
         source=checkpoint.path.name, sha256=checkpoint.sha256, arch=sizes.arch, seq_len=sizes.seq_len,
         encoder=sizes.encoder, dtype="float32", keys=keys,

@@ -64,9 +64,9 @@ def evaluate(trained: Trained, out: Path) -> dict[str, Any]:
         make_folder("--out", out)
     with ExitStack() as held:
         on_first(lambda: held.enter_context(locked("--out", out)))
-        journal = Journal(out / "predictions.jsonl", identity(trained, split.evaluation), writes=main)
+        journal = Journal(out / "predictions.jsonl", identity(trained, evaluator.plan.tasks), writes=main)
         tally = answered(trained, evaluator, journal)
-        encoder = diagnose(trained.settings, trained.mesh, trained.measure, split.evaluation, trained.table,
+        encoder = diagnose(trained.settings, trained.mesh, trained.measure, evaluator.plan.tasks, trained.table,
                            trained.params, trained.buffers, trained.step)
         metrics = metrics_of(trained, split, evaluator, tally, encoder)
         if main:

@@ -31,13 +31,13 @@ class Evaluator:
     Args:
         settings: of the run; `settings.eval` says how to evaluate.
         predict: as `programs.compiled` makes it for this mesh.
-        tasks: to evaluate; they fit the canvas.
+        tasks: to evaluate; they fit the canvas. Those without a row in the table are left out.
         all_tasks: the whole set that they come from, which the score's total counts.
         table: rows of the model's embedding table, None for a model that reads demonstrations.
 
     Raises:
         ConfigError: no task to evaluate, or a batch that does not divide by the devices.
-        TaskError: a task or variant that the table has no row for.
+        TaskError: the table has a row for none of the tasks, or for fewer variants of each.
     """
 
     def __init__(self, settings: Settings, mesh: Mesh, predict: Predict, tasks: Sequence[Task],
@@ -47,7 +47,9 @@ class Evaluator:
             raise ConfigError(f"none of the {len(all_tasks)} evaluation tasks fits {side}x{side} "
                               "(data.max_grid_size)")
         check_divides("eval.batch_size", config.batch_size, mesh)
-        self.plan = EvalPlan(tasks, config.augmentations, settings.train.seed, table)
+        known = tasks if table is None else table.known(tasks)
+        self.plan = EvalPlan(known or tasks, config.augmentations, settings.train.seed, table)
+        self.without_row = len(tasks) - len(self.plan.tasks)
         self.all_tasks = tuple(all_tasks)
         self.batch_size = config.batch_size
         # pass@2 is the ARC Prize's number, and the one that the best checkpoint is chosen by.

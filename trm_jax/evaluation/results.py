@@ -18,19 +18,20 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
 
     `pass@K` is the mean over evaluated tasks of the share of a task's queries whose answer stands among the top K,
     with a 95% interval, and `solved` the number of those with all queries answered. Of the tasks, `total` is the
-    whole evaluation set, `left_out` do not fit the canvas, `predicted` were put to the model, `evaluated` of these
-    have a known answer, and `solved` of these were within the two attempts of the ARC Prize; `by_task` has the share of
-    each one's queries that were. `protocol` is the word that tells what training had seen of them, `encoder` what
-    `diagnose` found. Rows and votes do not depend on batch size, device count or time; what the model answers does,
-    where another program rounds a near tie otherwise: `computed` says what it was, the dtype of activations, attention,
-    devices, rows of a batch.
+    whole evaluation set, `left_out` do not fit the canvas, `without_row` fit and have no row in the model's embedding
+    table (where it has one), `predicted` were put to the model, `evaluated` of these have a known answer, and `solved`
+    of these were within the two attempts of the ARC Prize; `by_task` has the share of each one's queries that were.
+    `protocol` is the word that tells what training had seen of them, `encoder` what `diagnose` found. Rows and votes do
+    not depend on batch size, device count or time; what the model answers does, where another program rounds a near tie
+    otherwise: `computed` says what it was, the dtype of activations, attention, devices, rows of a batch.
     """
     settings, score = trained.settings, evaluator.score(tally)
-    side, protocol = settings.data.max_grid_size, trained.protocol(split.evaluation)
+    side, protocol = settings.data.max_grid_size, trained.protocol(evaluator.plan.tasks)
     passed = {}
     for k, share in score.pass_at.items():
         low, high = wilson(share * score.evaluated, score.evaluated)
         passed[f"pass@{k}"] = {"share": share, "low": low, "high": high, "solved": score.solved[k]}
+    without_row = {} if trained.table is None else {"without_row": evaluator.without_row}
     return {
         "run": trained.workdir.resolve().name,
         "step": trained.step,
@@ -42,8 +43,8 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
         "halt": settings.eval.halt,
         "halt_max_steps": settings.arch.halt_max_steps,
         "tasks": {"solved": score.solved[ATTEMPTS], "evaluated": score.evaluated,
-                  "predicted": len(split.evaluation), "total": score.total,
-                  "left_out": len(tasks.fitting(split.all_evaluation, side)[1])},
+                  "predicted": len(evaluator.plan.tasks), "total": score.total,
+                  "left_out": len(tasks.fitting(split.all_evaluation, side)[1]), **without_row},
         "predictions": tally.rows,
         "computed": trained.computed | {"batch_size": settings.eval.batch_size},
         **passed,
@@ -90,7 +91,10 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
     found = []
     if counts["left_out"]:
         found.append(f"{counts['left_out']} of {counts['total']} tasks do not fit {side}x{side} and were left out")
-    if counts["predicted"] < fitting:
+    if counts.get("without_row"):
+        found.append(f"{counts['without_row']} of {counts['total']} tasks have no row in the embedding table and were "
+                     "left out: such a model answers only tasks whose demonstrations it was trained on")
+    if counts["predicted"] + counts.get("without_row", 0) < fitting:
         found.append(f"only the first {counts['predicted']} of the {fitting} tasks that fit were evaluated "
                      "(data.max_eval_groups)")
     if counts["evaluated"] < counts["predicted"]:

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from trm_jax.data.arc.table import Table
+from trm_jax.data.arc.table import NAMES_FILE, NamedTable, Table, read_names
 from trm_jax.data.arc.tasks import Task
 from trm_jax.data.split import DataConfig, load_tasks
 from trm_jax.dynamics.inference import Measure, Predict
 from trm_jax.dynamics.state import Tree
+from trm_jax.errors import ConfigError
 from trm_jax.evaluation.protocol import Protocol, protocol_of
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.paths import user_path
@@ -26,6 +27,7 @@ from trm_jax.run.ancestry import Ancestor
 from trm_jax.run.checkpoint import abstract, restore_fields
 from trm_jax.run.machine import resolve
 from trm_jax.run.mesh import Mesh, replicated
+from trm_jax.run.pretrained import MANIFEST_FILE, load_table, read_manifest
 from trm_jax.run.programs import compiled, compiled_measure
 from trm_jax.run.settings import Settings
 
@@ -78,7 +80,7 @@ class Trained:
         """The first 16 hex digits of the sha256 of all weights."""
         found = hashlib.sha256()
         for leaf in jax.tree.leaves((self.params, self.buffers)):
-            found.update(np.asarray(jax.device_get(leaf)).tobytes())
+            found.update(np.ascontiguousarray(jax.device_get(leaf)).reshape(-1).view(np.uint8).data)
         return found.hexdigest()[:16]
 
 
@@ -91,15 +93,17 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
 
     Raises:
         ConfigError: no run, no such checkpoint, or a change that cannot be made.
-        TaskError: the tasks that an embedding table has rows for cannot be read any more.
+        TaskError: the tasks, or the names, that an embedding table has rows for cannot be read any more.
     """
     workdir = user_path(workdir)
     own = settings_lib.load(workdir)
     settings, chosen = resolve(settings_lib.load(workdir, changes), mesh, training=False)
-    table = Table(load_tasks(own.data).train, own.data.variants) if own.embeds_tasks else None
+    table = _table(workdir, own) if own.embeds_tasks else None
     graph, params, buffers = split(nnx.eval_shape(lambda: ETRM(
         settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0), 0 if table is None else len(table))))
     used = "ema" if settings.optim.ema else "params"  # see TrainState.eval_params
+    if isinstance(table, NamedTable):
+        del buffers["encoder"]  # stands in a file of its own
     like = {used: params, "buffers": buffers}
     number, fields, notes = restore_fields(workdir, step,
                                            abstract(like, jax.tree.map(lambda _: replicated(mesh), like)))
@@ -108,6 +112,19 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
                      "score of it is not held out")
     descent, note = ancestry.read(workdir)
     notes += [note] if note else []
+    if isinstance(table, NamedTable):
+        fields["buffers"]["encoder"] = {"table": load_table(workdir, replicated(mesh))}
     return Trained(workdir, settings, tuple(chosen), own.data, number, mesh, fields[used],
                    fields["buffers"], compiled(mesh, graph, settings.eval.halt, settings.loss.type),
                    compiled_measure(mesh, graph), table, descent, tuple(notes))
+
+
+def _table(workdir: Path, own: Settings) -> Table:
+    """Rows of the embedding table of a run, or of a whole TRM converted from PyTorch."""
+    if not (workdir / MANIFEST_FILE).exists():
+        return Table(load_tasks(own.data).train, own.data.variants)
+    shape = read_manifest(workdir).puzzle_embeddings
+    if shape is None or not (workdir / NAMES_FILE).exists():
+        raise ConfigError(f"{workdir} holds a table of puzzle embeddings, and no {NAMES_FILE} that says which task and "
+                          "variant each row is: copy the one of the dataset folder that it was trained on there")
+    return read_names(workdir / NAMES_FILE, shape[0])

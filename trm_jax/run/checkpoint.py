@@ -305,6 +305,14 @@ def _named(workdir: Path, which: str, steps: list[int], log: list[str]) -> int:
     return int(which)
 
 
+def save_fields(workdir: Path, step: int, fields: dict[str, Tree]) -> None:
+    """Writes a checkpoint of some fields of a TrainState: enough to evaluate, not to train on."""
+    folder = saved.folder_of(workdir) / str(step)
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+        writer.save(folder, args=ocp.args.Composite(state=ocp.args.StandardSave(fields), data=ocp.args.JsonSave({})))
+    saved.seal(folder, step)
+
+
 def save_tree(path: Path, tree: Tree) -> None:
     """Writes a pytree of arrays to the new folder `path`, which appears only when complete."""
     with ocp.StandardCheckpointer() as checkpointer:

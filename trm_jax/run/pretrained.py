@@ -13,6 +13,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 from flax import nnx
 
 from trm_jax.errors import ConfigError
@@ -20,6 +22,7 @@ from trm_jax.models.decoder import ArchConfig, Decoder
 from trm_jax.models.encoders import EncoderConfig
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.run.checkpoint import load_tree, save_tree
+from trm_jax.run.reasons import reason
 
 Tree = dict[str, Any]
 
@@ -100,6 +103,11 @@ def save(path: Path, manifest: Manifest, params: Tree, buffers: Tree) -> None:
     """Writes a converted checkpoint into the existing folder `path`, the manifest last."""
     for part in params:
         save_tree(path / part, {"params": params[part], "buffers": buffers.get(part, {})})
+    save_manifest(path, manifest)
+
+
+def save_manifest(path: Path, manifest: Manifest) -> None:
+    """Writes it last: it is what says that a folder is complete."""
     (path / MANIFEST_FILE).write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n")
 
 
@@ -110,6 +118,19 @@ def load(path: Path, manifest: Manifest) -> tuple[Tree, Tree]:
              for part in params}
     return ({part: tree["params"] for part, tree in parts.items()},
             {part: tree["buffers"] for part, tree in parts.items() if tree["buffers"]})
+
+
+def load_table(path: Path, sharding: jax.sharding.Sharding) -> jax.Array:
+    """The puzzle embeddings of the converted checkpoint `path`, (rows, width) float32, without a second copy.
+
+    Raises:
+        ConfigError: they are missing or damaged.
+    """
+    file = path / PUZZLE_EMBEDDINGS_FILE
+    try:
+        return jax.device_put(np.load(file, mmap_mode="r"), sharding)
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError(f"the puzzle embeddings in {file} are missing or damaged: {reason(error)}") from None
 
 
 def read_manifest(path: Path) -> Manifest:

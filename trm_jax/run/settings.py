@@ -211,6 +211,10 @@ def read(workdir: Path) -> Config:
 
 def _instead(workdir: Path) -> str:
     """Where the run may be that `workdir` does not hold."""
+    if (workdir / "manifest.json").exists():
+        return ("; it is a checkpoint converted from PyTorch to start runs from. To score a TRM as it is, its "
+                "puzzle embeddings have to have names: convert it again with --identifiers=FOLDER/identifiers.json, of "
+                "the dataset folder that it was trained on")
     if any((parent / CONFIG_FILE).exists() for parent in workdir.absolute().parents[:2]):
         return "; it belongs to a run: give the folder of that"
     runs = sorted(str(file.parent) for file in workdir.glob(f"*/{CONFIG_FILE}"))

@@ -56,21 +56,22 @@ def read(folder: Path) -> TaskSet:
 def _split(folder: Path, split: str) -> Iterator[Task]:
     if not (folder / split).is_dir():
         return
-    names = _names(folder / "identifiers.json")
-    side, set_names = _metadata(folder / split / "dataset.json")
+    names = read_names(folder / "identifiers.json")
+    side, set_names = read_metadata(folder / split / "dataset.json")
     for set_name in set_names:
         yield from _tasks(_arrays(folder / split, set_name, side), names, side, folder / split)
 
 
-def _names(file: Path) -> list[str]:
+def read_names(file: Path) -> list[str]:
+    """The content of an identifiers.json, by row. Raises TaskError where it is missing or something else."""
     names = read_json(file)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise TaskError(f"{file}: not a list of names")
     return names
 
 
-def _metadata(file: Path) -> tuple[int, list[str]]:
-    """Side of the canvas and names of the sets."""
+def read_metadata(file: Path) -> tuple[int, list[str]]:
+    """Side of the canvas and names of the sets, from a dataset.json. Raises TaskError where they are not there."""
     match read_json(file):
         case {"seq_len": int(tokens), "sets": list(names)} if 0 < tokens == math.isqrt(tokens) ** 2:
             return math.isqrt(tokens), names

@@ -32,7 +32,7 @@ class EvalPlan:
 
     Args:
       tasks: in the order of the rows.
-      variants: per task, at least 1.
+      variants: per task, at least 1; of a task with fewer rows in the table, those that it has.
       seed: of the random variants, not negative.
       table: the embedding table in which the model looks variants up, None for a model that reads demonstrations.
     Raises:
@@ -51,7 +51,9 @@ class EvalPlan:
         self.variants = variants
         self._seed = seed
         self._table = table
-        self._first_row = np.cumsum([0, *(variants * len(task.queries) for task in tasks)])  # and the end
+        self._counts = [variants if table is None else min(variants, table.held(task.id)) for task in tasks]
+        rows = (count * len(task.queries) for count, task in zip(self._counts, tasks, strict=True))
+        self._first_row = np.cumsum([0, *rows])  # and the end
         self._of_task = functools.lru_cache(maxsize=16)(self._draw)  # batches visit tasks in order
 
     def __len__(self) -> int:
@@ -96,4 +98,7 @@ class EvalPlan:
             votes.add(self.tasks[place.task].id, place.query, place.variant, grid, float(logit))
 
     def _draw(self, task: int) -> list[Variant]:
-        return augment.fixed_variants(self.tasks[task].id, self.variants, self._seed)
+        task_id, count = self.tasks[task].id, self._counts[task]
+        if self._table is None:
+            return augment.fixed_variants(task_id, count, self._seed)
+        return self._table.variants(task_id, count, self._seed)
