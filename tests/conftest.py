@@ -54,7 +54,8 @@ SLOW = (
     "models/test_encoders.py", "models/test_decoder.py", "models/test_attention.py", "run/test_interrupt.py",
     "run/test_pretrained.py", "run/test_checkpoint.py", "run/test_lock.py", "run/test_processes.py",
     "run/test_watching.py", "tools/test_convert.py", "tools/test_convert_forms.py", "tools/test_export.py",
-    "tools/test_suite.py", "tools/test_torch_reference.py", "tools/test_torch_reference_training.py", "benchmarks/",
+    "tools/test_suite.py", "tools/test_torch_reference.py", "tools/test_torch_reference_training.py",
+    "tools/test_whole_trm.py", "benchmarks/",
     "test_adapt.py", "test_bad_input.py", "test_command.py", "test_contributing.py", "test_evaluate.py",
     "test_solve.py", "test_train.py",
 )
