@@ -39,6 +39,7 @@ class Weights:
             recorded so that a later import knows of it.
         puzzle_embeddings: .npy file to put back into the state dict.
         names: of the rows of the table of a model without encoder.
+        seq_len: S, tokens of one canvas, where no shape may tell.
     """
 
     params: Tree
@@ -48,6 +49,7 @@ class Weights:
     started_from: str | None
     puzzle_embeddings: Path | None = None
     names: list[str] | None = None
+    seq_len: int | None = None
 
 
 def of_converted(path: Path) -> Weights:
@@ -75,7 +77,8 @@ def of_run(workdir: Path, step: str) -> Weights:
     return Weights(trained.params, trained.buffers, {name: getattr(arch, name) for name in ARCH_FIELDS},
                    None if trained.table else {name: getattr(encoder, name) for name in ENCODER_FIELDS},
                    started_from=(start.load_pretrained_decoder or start.init_from or str(workdir)) if seen else None,
-                   names=trained.table.names(trained.settings.train.seed) if trained.table else None)
+                   names=trained.table.names(trained.settings.train.seed) if trained.table else None,
+                   seq_len=trained.settings.seq_len)
 
 
 def export(path: Path, weights: Weights, *, force: bool) -> dict[str, torch.Tensor]:
@@ -105,7 +108,8 @@ def export(path: Path, weights: Weights, *, force: bool) -> dict[str, torch.Tens
 
 def _config(weights: Weights) -> str:
     encoder = {f"encoder_{name}": value for name, value in (weights.encoder or {}).items()}
-    return yaml.safe_dump({"arch": weights.arch | encoder, "load_pretrained_decoder": weights.started_from})
+    return yaml.safe_dump({"arch": weights.arch | encoder, "load_pretrained_decoder": weights.started_from,
+                           "seq_len": weights.seq_len})
 
 
 def _tensor(name: str, array: np.ndarray) -> torch.Tensor:

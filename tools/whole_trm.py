@@ -10,6 +10,7 @@
 """
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -69,7 +70,7 @@ def run_config(checkpoint: TorchCheckpoint, manifest: Manifest, table: NamedTabl
     config["loss"]["type"] = LOSSES.get(loss, config["loss"]["type"])
     config["optim"]["ema"] = False  # what is in the file is evaluated
     data = source or SOURCES[OFFICIAL_ROWS.get(len(table), "ARC-AGI-1")]
-    config["data"] |= {"source": data, "max_grid_size": _side(manifest, names, config["data"]["max_grid_size"]),
+    config["data"] |= {"source": data, "max_grid_size": _side(checkpoint, manifest, names, config["data"]["max_grid_size"]),
                        "max_train_groups": 0, "max_eval_groups": 0, "evaluation_demos": manifest.official,
                        "queries": "all", "variants": table.most}
     config["eval"]["augmentations"] = table.most
@@ -103,9 +104,10 @@ def step_of(manifest: Manifest) -> int:
     return int(number[1]) if number else 0
 
 
-def _side(manifest: Manifest, names: Path, usual: int) -> int:
-    """Side of the canvas: of the shapes, of the dataset folder, or `usual`."""
-    told: dict[str, Any] = {} if manifest.seq_len is None else {"the shapes": round(manifest.seq_len**0.5)}
+def _side(checkpoint: TorchCheckpoint, manifest: Manifest, names: Path, usual: int) -> int:
+    """Side of the canvas: of the shapes, of the config, of the dataset folder, or `usual`."""
+    tokens: dict[str, Any] = {"the shapes": manifest.seq_len, CONFIG_FILE: checkpoint.config.get("seq_len")}
+    told = {place: math.isqrt(count) for place, count in tokens.items() if count is not None}
     for file in (names.parent / split / "dataset.json" for split in SPLITS):
         if file.exists():
             told[str(file)], _ = read_metadata(file)

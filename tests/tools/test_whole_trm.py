@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from tests import torch_files
 from tests.data.arc import fakes
@@ -196,6 +197,8 @@ def test_every_key_is_accounted_for_and_goes_back(trained, converted, tmp_path):
     torch_files.assert_same_state(tmp_path / "step_7", {
         name.removeprefix(torch_files.PREFIX): tensor for name, tensor in state.items()})
     assert json.loads((tmp_path / "identifiers.json").read_text()) == names()
+    config = yaml.safe_load((tmp_path / "all_config.yaml").read_text())
+    assert config["seq_len"] == SIDE**2  # no shape tells it
     assert start.find(str(converted)).descent[-1].word.startswith("transductive")  # as a decoder to start from
 
 
