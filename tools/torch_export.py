@@ -74,7 +74,8 @@ def of_run(workdir: Path, step: str) -> Weights:
     print(*(f"note: {note}" for note in trained.notes), sep="\n", end="\n" if trained.notes else "")
     arch, encoder = trained.settings.arch, trained.settings.encoder
     seen, start = ancestry.read(workdir)[1] or trained.trained_on.evaluation_demos, trained.settings.train
-    return Weights(trained.params, trained.buffers, {name: getattr(arch, name) for name in ARCH_FIELDS},
+    sizes = {name: getattr(arch, name) for name in (*ARCH_FIELDS, "halt_max_steps")}
+    return Weights(trained.params, trained.buffers, sizes,
                    None if trained.table else {name: getattr(encoder, name) for name in ENCODER_FIELDS},
                    started_from=(start.load_pretrained_decoder or start.init_from or str(workdir)) if seen else None,
                    names=trained.table.names(trained.settings.train.seed) if trained.table else None,

@@ -70,7 +70,8 @@ def run_config(checkpoint: TorchCheckpoint, manifest: Manifest, table: NamedTabl
     config["loss"]["type"] = LOSSES.get(loss, config["loss"]["type"])
     config["optim"]["ema"] = False  # what is in the file is evaluated
     data = source or SOURCES[OFFICIAL_ROWS.get(len(table), "ARC-AGI-1")]
-    config["data"] |= {"source": data, "max_grid_size": _side(checkpoint, manifest, names, config["data"]["max_grid_size"]),
+    side = _side(checkpoint, manifest, names, config["data"]["max_grid_size"])
+    config["data"] |= {"source": data, "max_grid_size": side,
                        "max_train_groups": 0, "max_eval_groups": 0, "evaluation_demos": manifest.official,
                        "queries": "all", "variants": table.most}
     config["eval"]["augmentations"] = table.most
