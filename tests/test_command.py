@@ -24,7 +24,7 @@ def trm_jax(*args, **kwargs):
 
 def test_its_own_words(tmp_path):
     assert trm_jax("--version", cwd=tmp_path).stdout == f"trm_jax {__version__}\n"
-    assert "train, evaluate, solve, compare, convert" in trm_jax(cwd=tmp_path).stdout
+    assert "train, evaluate, solve, adapt, compare, convert" in trm_jax(cwd=tmp_path).stdout
     result = trm_jax("trian", cwd=tmp_path)
     assert result.returncode == 1 and result.stderr.startswith("error: unknown command 'trian'; did you mean 'train'?")
 
