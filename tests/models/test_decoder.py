@@ -81,19 +81,23 @@ def test_gradients_of_the_second_act_step(case):
             close(case, key, ours[name], expected)
 
 
+def damped(model):
+    """Half the stack's weights, as in the golden cases: a fresh recursion multiplies the rounding of each program."""
+    nnx.update(model.L_level, jax.tree.map(lambda weight: 0.5 * weight, nnx.state(model.L_level)))
+    return model
+
+
 def test_only_the_last_h_cycle_carries_gradient():
     """With a state gradient-free at the last cycle, more H-cycles in front change the value, not the program of
     the gradient: d loss / d context of three cycles equals that of one cycle started from the second's state."""
     tokens, context = jnp.ones((1, 4), jnp.uint8), jnp.ones((1, 2, 16))
-    three = Decoder(dataclasses.replace(SMALL, H_cycles=3), 4, nnx.Rngs(0))
-    two = Decoder(dataclasses.replace(SMALL, H_cycles=2), 4, nnx.Rngs(0))
-    one = Decoder(dataclasses.replace(SMALL, H_cycles=1), 4, nnx.Rngs(0))
+    three, two, one = (damped(Decoder(dataclasses.replace(SMALL, H_cycles=cycles), 4, nnx.Rngs(0)))
+                       for cycles in (3, 2, 1))
     start = three.initial(1)
     middle, _, _ = two(start, tokens, context)
     of_three = jax.grad(lambda c: three(start, tokens, c)[1].sum())(context)
     of_one = jax.grad(lambda c: one(middle, tokens, c)[1].sum())(context)
-    # Three programs, each with a rounding of its own, seven stacks deep, and gradients of about 5.
-    np.testing.assert_allclose(of_three, of_one, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(of_three, of_one, rtol=1e-5, atol=1e-6)
     assert float(jnp.abs(of_three).max()) > 0
 
 
