@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from trm_jax.comparison.config import Identity
-from trm_jax.comparison.events import Series
+from trm_jax.comparison.events import HOURS, Series
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.plan import BASELINES
-from trm_jax.comparison.runs import Axis, Run
+from trm_jax.comparison.runs import Run
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.verdict import judge
 from trm_jax.metric_table import ANSWERED
@@ -35,13 +35,12 @@ def make_run(mode: str, seed: int, seed_sd: float, effect: float, rng: np.random
     tau = 400 * np.exp(TIME_SD * rng.normal())
     exact = final * (1 - np.exp(-STEPS / tau)) + NOISE * rng.normal(size=len(STEPS))
     passed = rng.binomial(TASKS, SOLVED) / TASKS
-    series = {ANSWERED: Series(STEPS, exact, STEPS),
-              "eval/pass@2": Series(STEPS[-1:], np.array([passed]), STEPS[-1:])}
-    axes = {name: Axis(np.array([0.0, 1.0]), np.array([0.0, rate])) for name, rate in
-            (("epochs", 8.0), ("updates", 1.0 if mode == "original" else 4.0), ("hours", 1e-3))}
-    config = {"train": {"seed": seed, "epochs": 20_000}, "data": {"max_eval_groups": TASKS}, "mode": {"name": mode}}
-    identity = Identity(BASELINES[mode], mode=mode)
-    return Run(Path(f"runs/{seed}"), f"{BASELINES[mode]}_seed{seed}", identity, config, series, axes, progress=1.0)
+    series = {ANSWERED: Series(STEPS, exact), HOURS: Series(STEPS, STEPS / 1000),
+              "eval/pass@2": Series(STEPS[-1:], np.array([passed]))}
+    config = {"train": {"seed": seed, "epochs": 20_000}, "mode": {"name": mode, "num_act_steps": 4},
+              "data": {"global_batch_size": 256, "max_train_groups": 32, "max_eval_groups": TASKS}}
+    return Run(Path(f"runs/{seed}"), f"{BASELINES[mode]}_seed{seed}", Identity(BASELINES[mode], mode=mode), config,
+               series)
 
 
 def walk(seed_sd: float, effect: float, max_seeds: int, rng: np.random.Generator) -> tuple[str, str, int]:
@@ -52,7 +51,7 @@ def walk(seed_sd: float, effect: float, max_seeds: int, rng: np.random.Generator
             found.append(make_run(mode, count - 1, seed_sd, effect, rng))
         if count < THRESHOLDS.plan_seeds:
             continue
-        verdict = judge([Group(BASELINES[mode], tuple(found)) for mode, found in runs.items()])
+        verdict = judge([Group(BASELINES[mode], found) for mode, found in runs.items()])
         if verdict.answer in BASELINES:
             break
     return verdict.answer, verdict.lean, count

@@ -25,20 +25,20 @@ def four(tmp_path_factory):
     root = tmp_path_factory.mktemp("four")
     folders = [*seeds(root, "o1", final=0.7), run(root, "r1", final=0.9), *seeds(root, "l1", final=0.95),
                run(root, "l2", found=until(900, scalars("l2")))]
-    compare.compare([str(folder) for folder in folders], root / "report")
+    compare.compare(compare.load_runs(list(map(str, folders))), root / "report")
     return root
 
 
 def test_the_terminal_answers_in_fifteen_lines_and_tells_everything_with_all(four, capsys):
-    folders = [str(path) for path in sorted(four.iterdir()) if path.name != "report"]
-    compare.compare(folders, four / "report")
+    runs = compare.load_runs([str(path) for path in sorted(four.iterdir()) if path.name != "report"])
+    compare.compare(runs, four / "report")
     short = capsys.readouterr().out
     assert len(short.splitlines()) <= 15
     assert short.startswith("Online learning trains better: exact accuracy 0.9")
     for word in ("final exact accuracy", "epochs to the same exact accuracy", "held-out score", "difference -0.2",
                  "./launch.sh --config=configs/l2.py", "report.html"):
         assert word in short
-    compare.compare(folders, four / "report", everything=True)
+    compare.compare(runs, four / "report", everything=True)
     everything = capsys.readouterr().out
     for word in ("token accuracy, all rows", "so far", "ACT steps are alive", "./launch.sh", "needs"):
         assert word in everything
@@ -50,11 +50,11 @@ def test_the_summary_is_strict_and_has_every_number(four):
 
     summary = json.loads((four / "report" / "summary.json").read_text(), parse_constant=refuse)
     verdict = summary["verdict"]
-    assert verdict["answer"] == "online" and [f["leader"] for f in verdict["findings"]] == ["online", "online",
-                                                                                           "undecided"]
+    assert verdict["answer"] == "online" and [f["standing"] for f in verdict["findings"]] == ["worse", "worse",
+                                                                                              "undecided"]
     assert verdict["findings"][0]["numbers"]["l1"].keys() == {"0", "1", "2"}
     assert verdict["findings"][0]["difference"]["value"] < -0.2
-    assert [v["outcome"] for v in verdict["validations"]] == ["fail", "fail", "undecided"]
+    assert [v["standing"] for v in verdict["validations"]] == ["worse", "worse", "undecided"]
     step = verdict["next_step"]
     assert step["runs"][0].keys() == {"preset", "size", "seed", "overrides", "workdir"}
     assert step["commands"][0][:2] == ["./launch.sh", "--config=configs/l2.py"]
@@ -75,7 +75,7 @@ def test_the_page_is_one_file_with_its_curves_and_without_empty_charts(four):
 
 def test_charts_of_nothing_but_zeros_are_left_out(tmp_path):
     found = [run(tmp_path, name, eval__pass_at_2=evaluations(0.0)) for name in ("o1", "l1")]
-    compare.compare([str(folder) for folder in found], tmp_path / "report")
+    compare.compare(compare.load_runs(list(map(str, found))), tmp_path / "report")
     assert "<figcaption>pass@2" not in (tmp_path / "report" / "report.html").read_text()
 
 
@@ -94,15 +94,17 @@ def test_input_that_cannot_be_compared(tmp_path):
         ([write(tmp_path / "bare", {"train/loss": between(1, 1)})], [], "epochs", "not known of any"),
     ]:
         with pytest.raises(RunError, match=message) as raised:
-            compare.compare([str(folder) for folder in folders], tmp_path / "report", names, axis)
+            compare.compare(compare.load_runs(list(map(str, folders)), names), tmp_path / "report", axis)
         assert "\n" not in str(raised.value)
 
 
 def test_labels(tmp_path):
-    paths = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "o1"]
-    assert compare.labels_of(paths, [f"{paths[0]}=first"]) == ["first", str(paths[1]), "o1"]
+    folders = [str(run(tmp_path / name, "o1")) for name in "ab"] + [str(run(tmp_path, "l1"))]
+    found = compare.load_runs(folders, [f"{folders[0]}=first"])
+    assert [one.label for one in found] == ["first", folders[1], "l1"]
+    assert [one.label for one in compare.load_runs(folders)] == [*folders[:2], "l1"]
     with pytest.raises(RunError, match="same label"):
-        compare.labels_of(paths, [f"{paths[0]}=o1"])
+        compare.load_runs(folders, [f"{folders[0]}=l1"])
 
 
 def test_the_command_exits_with_one_line(tmp_path):

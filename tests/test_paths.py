@@ -34,7 +34,7 @@ def test_every_flag_that_takes_a_path_reads_it_so(home):
     assert [flags.workdir, flags.out] == [home / "a", home / "b"]
     flags = solve.parse(["t", "--workdir=~/a", "--png=~/b.png", "--json=~/c.json"])
     assert [flags.workdir, flags.png, flags.json] == [home / "a", home / "b.png", home / "c.json"]
-    options, _ = suite.parse(["o1", "--root=~/$RUNS", "--out=~/report"])
+    options = suite.parse(["o1", "--root=~/$RUNS", "--out=~/report"])
     assert [options.root, options.out] == [home / "x" / "runs", home / "report"]
     flags = convert_torch_ckpt._parser().parse_args(["~/a", "~/b"])
     assert [flags.src, flags.dst] == [home / "a", home / "b"]

@@ -5,7 +5,6 @@ import shlex
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -25,19 +24,17 @@ def run_all(commands: Iterable[list[str]], gpus: Sequence[Sequence[str]]) -> Non
         SuiteError: a run failed; those under way are finished first, and no other is started.
         KeyboardInterrupt: Ctrl-C; all have been stopped.
     """
-    waiting, free = deque(commands), deque(gpus)
-    running: dict[subprocess.Popen, tuple[list[str], Sequence[str]]] = {}
-    failed: list[str] = []
+    waiting, free, failed = list(commands), list(gpus), []
+    running: dict[subprocess.Popen, Sequence[str]] = {}
     try:
         while running or (waiting and not failed):
             while waiting and free and not failed:
-                command, group = waiting.popleft(), free.popleft()
-                running[_start(command, group)] = command, group
+                group = free.pop(0)
+                running[_start(waiting.pop(0), group)] = group
             for process in [process for process in running if process.poll() is not None]:
-                command, group = running.pop(process)
-                free.append(group)
+                free.append(running.pop(process))
                 if process.returncode:
-                    failed.append(f"exit code {process.returncode} from: {shlex.join(command)}")
+                    failed.append(f"exit code {process.returncode} from: {shlex.join(process.args)}")
             time.sleep(POLL_S)
     except KeyboardInterrupt:
         _stop(running)

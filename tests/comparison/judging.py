@@ -19,7 +19,7 @@ def verdict_of(*folders: Path) -> Verdict:
 
 def finding(verdict: Verdict, word: str) -> Finding:
     """The finding about both modes, or the first of a validation, whose question has the word in it."""
-    every = [*verdict.findings, *(f for validation in verdict.validations for f in validation.findings)]
+    every = [*verdict.findings, *(part for validation in verdict.validations for part in validation.parts)]
     return next(f for f in every if word in f.question)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 from importlib import import_module
 from pathlib import Path
 
@@ -49,9 +48,9 @@ class World:
             run(self.root, preset, planned.seed, planned.size, planned.overrides, found=found)
 
     def walk(self, *arguments):
-        options, overrides = suite.parse(["plan", "--config-suffix=:tiny", f"--root={self.root}",
-                                          f"--out={self.root.parent / 'report'}", *arguments])
-        suite.walk_plan(options, overrides, self.train)
+        options = suite.parse(["plan", "--config-suffix=:tiny", f"--root={self.root}",
+                               f"--out={self.root.parent / 'report'}", *arguments])
+        suite.walk_plan(options, self.train)
         return self.stages
 
 
@@ -108,8 +107,8 @@ def test_divergence_decides_and_where_all_diverge_nothing_is_run_for_ever(root, 
 
 def test_an_interrupted_plan_goes_on_where_it_stands(root):
     first = World(root, o1=0.5, l1=0.95)
-    first.train(suite.planned(suite.parse(["plan", "--config-suffix=:tiny", f"--root={root}"])[0], ["o1", "l1", "l2"],
-                              []), None)
+    options = suite.parse(["plan", "--config-suffix=:tiny", f"--root={root}"])
+    first.train(suite.planned(options, ["o1", "l1", "l2"]), options)
     again = World(root, o1=0.5, l1=0.95)
     again.stops_early = {"o1-tiny_seed1"}
     stages = again.walk()
@@ -133,8 +132,9 @@ def test_one_seed_is_followed_only_where_no_more_are_allowed(root, capsys):
 def test_other_runs_in_the_folder_are_left_alone(root, capsys):
     run(root, "o1", final=0.1)  # full size
     (root / "notes").mkdir()
+    (root / "o2-tiny_seed7").mkdir()  # killed before it logged anything
     World(root, o1=0.95, l1=0.5).walk()
-    assert "left out of the comparison" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("left out of the comparison") == 3  # at every stage, and only that one
     groups = json.loads((root.parent / "report" / "summary.json").read_text())["groups"]
     assert {group["size"] for group in groups} == {"tiny"}
 
@@ -171,7 +171,7 @@ def test_what_a_run_was_given_goes_on_through_the_whole_plan(tmp_path, better):
     for _ in range(2):
         step = verdict_of(*found).next_step
         for planned in step.runs:
-            made, workdir = parsed(shlex.split(compare.command_line(planned))[1:])
+            made, workdir = parsed(plan.command(planned)[1:])
             assert workdir == planned.workdir == str(tmp_path / plan.folder_name(planned.preset, "tiny", planned.seed))
             expected = preset_config(planned.preset, "tiny", train__seed=planned.seed, **given)
             if planned.preset in ALL_E and better == ONLINE:

@@ -10,7 +10,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboardX import SummaryWriter
 
 from tests.comparison.fabricate import BATCHES, START_S, between, run, scalars, until, write
-from trm_jax.comparison.events import RunError, read_events
+from trm_jax.comparison.events import HOURS, RunError, read_events
 from trm_jax.comparison.runs import load_run
 
 
@@ -25,10 +25,10 @@ def test_scalars_and_texts_of_every_writer(tmp_path, new_style):
             writer.add_scalar("train/loss", 1 / (step + 1), step, **how)
         writer.add_text("config", '{"mode": {"name": "online"}}')
         writer.add_image("eval/grid", np.zeros((3, 4, 4), np.uint8), 4)
-    events = read_events(tmp_path)
-    assert set(events.series) == {"train/loss"} and events.series["train/loss"].steps.tolist() == [0, 10, 20]
-    np.testing.assert_allclose(events.series["train/loss"].values, [1, 1 / 11, 1 / 21], rtol=1e-6)
-    assert events.texts["config"].content == '{"mode": {"name": "online"}}'
+    series, texts = read_events(tmp_path)
+    assert set(series) == {"train/loss", HOURS} and series["train/loss"].steps.tolist() == [0, 10, 20]
+    np.testing.assert_allclose(series["train/loss"].values, [1, 1 / 11, 1 / 21], rtol=1e-6)
+    assert texts["config"][1] == '{"mode": {"name": "online"}}'
     assert load_run(tmp_path, "run").mode == "online"  # by the text
 
 
@@ -61,7 +61,7 @@ def test_values_that_are_not_finite_are_kept_apart_and_numbers_in_tensors_read(t
             found.tensor.dtype = DT_DOUBLE
             found.tensor.double_val.append(value)
             writer.write(event.SerializeToString())
-    series = read_events(tmp_path).series["train/loss"]
+    series = read_events(tmp_path)[0]["train/loss"]
     assert (series.steps.tolist(), series.values.tolist(), series.bad_steps.tolist()) == ([1, 3], [0.5, 0.7], [2])
     assert not series.diverged()
 

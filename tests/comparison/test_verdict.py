@@ -17,7 +17,7 @@ from tests.comparison.fabricate import (
     write,
 )
 from tests.comparison.judging import commands, finding, groups_of, verdict_of
-from trm_jax.comparison.criteria import fewest_steps
+from trm_jax.comparison.halting import fewest_steps
 from trm_jax.comparison.statistics import Standing, first_at
 from trm_jax.comparison.verdict import ONLINE, ORIGINAL, TIE, UNDECIDED
 
@@ -97,7 +97,7 @@ def test_better_in_epochs_only_says_so_and_what_speaks_against_it(tmp_path):
     assert verdict.answer == ONLINE
     assert verdict.headline.startswith("Online learning is better in epochs only: 0.5")
     assert "× the updates" in verdict.headline and "× the hours" in verdict.headline and "but 2.0" in verdict.headline
-    assert verdict.findings[1].numbers["ratios"]["epochs"] == pytest.approx(2, rel=0.05)
+    assert verdict.findings[1].ratios["epochs"] == pytest.approx(2, rel=0.05)
 
 
 def test_criteria_that_disagree_decide_nothing(tmp_path):
@@ -177,7 +177,7 @@ def test_the_ideal_run_passes_everything(tmp_path):
     for count in (1, 3):
         verdict = verdict_of(*seeds(tmp_path / str(count), "o1", count, **ideal),
                              *seeds(tmp_path / str(count), "l1", count, final=0.7))
-        assert [f.standing for f in verdict.validations[0].findings] == [BETTER] * 3
+        assert [f.standing for f in verdict.validations[0].parts] == [BETTER] * 3
         assert "halting at once is right here" in finding(verdict, "ACT steps").reason
 
 

@@ -19,16 +19,16 @@ ROOT = Path(suite.__file__).parents[1]
 
 
 def test_every_preset_size_and_seed_has_its_own_folder():
-    options, overrides = suite.parse(["--config-suffix=:tiny", "--seeds=0,2,2", "o1", "l1", "o1", "--gpus=0,1/2",
-                                      "--config.optim.lr=1", "--decoder=my decoders/t2"])
+    options = suite.parse(["--config-suffix=:tiny", "--seeds=0,2,2", "o1", "l1", "o1", "--gpus=0,1/2",
+                           "--config.optim.lr=1", "--decoder=my decoders/t2"])
     assert (options.size, options.seeds, options.presets) == ("tiny", [0, 2], ["o1", "l1"])
-    assert options.gpus == [["0", "1"], ["2"]] and suite.parse(["o1"])[0].gpus == [[]]
-    lines = [plan.arguments(run) for run in suite.planned(options, options.presets, overrides)]
+    assert options.gpus == [["0", "1"], ["2"]] and suite.parse(["o1"]).gpus == [[]]
+    lines = [plan.arguments(run) for run in suite.planned(options, options.presets)]
     given = ["--config.train.load_pretrained_decoder=my decoders/t2", "--config.optim.lr=1"]
     assert lines[1] == ["--config=configs/o1.py:tiny", "--workdir=runs/o1-tiny_seed2", *given, "--config.train.seed=2"]
     assert [line[1] for line in lines] == [f"--workdir=runs/{name}" for name in (
         "o1-tiny", "o1-tiny_seed2", "l1-tiny", "l1-tiny_seed2")]
-    assert suite.parse(["plan"])[0].seeds == [0, 1, 2] and suite.parse(["plan", "--max-seeds=2"])[0].seeds == [0, 1]
+    assert suite.parse(["plan"]).seeds == [0, 1, 2] and suite.parse(["plan", "--max-seeds=2"]).seeds == [0, 1]
 
 
 @pytest.mark.parametrize(("argv", "message"), [
@@ -46,7 +46,8 @@ def test_bad_arguments(argv, message, capsys):
 def test_seeds_are_run_and_compared(monkeypatch):
     ran, compared = [], []
     monkeypatch.setattr(suite, "run_all", lambda commands, gpus: ran.extend(command[4] for command in commands))
-    monkeypatch.setattr(suite, "compared", lambda folders, out: compared.extend(folders))
+    monkeypatch.setattr(suite.compare, "load_runs", lambda folders: folders)
+    monkeypatch.setattr(suite.compare, "compare", lambda folders, out: compared.extend(folders))
     monkeypatch.setattr(suite.signal, "signal", lambda *_: None)
     monkeypatch.setattr(suite.os, "chdir", lambda _: None)
     suite.main(["--config-suffix=:tiny", "--seeds=0,1", "o1", "l1"])
@@ -105,6 +106,9 @@ def test_an_interrupt_stops_the_run_and_is_one_line(tmp_path, number):
     assert (tmp_path / "saved").exists()
 
 
-def test_a_comparison_that_fails_stops_the_suite(tmp_path):
-    with pytest.raises(suite.SuiteError, match="no event files"):
-        suite.compared([str(tmp_path)], tmp_path)
+def test_a_comparison_that_fails_stops_the_suite(tmp_path, monkeypatch):
+    monkeypatch.setattr(suite, "start", lambda *_: (tmp_path / "o1").mkdir())
+    monkeypatch.setattr(suite.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(suite.os, "chdir", lambda _: None)
+    with pytest.raises(SystemExit, match=r"suite: .*no event files"):
+        suite.main([f"--root={tmp_path}", "o1"])

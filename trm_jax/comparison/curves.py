@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import binned_statistic
 
 from trm_jax.comparison.criteria import exact_tag
 from trm_jax.comparison.groups import Group, equally_long
-from trm_jax.comparison.runs import AXES, Run
+from trm_jax.comparison.runs import AXES
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, HALTED_STEPS, LOSS, Q_HEAD, STEPS
 
@@ -39,28 +40,37 @@ TAGS = ("eval/pass@2", Q_HEAD, HALTED_STEPS, STEPS, LOSS, "train/encoder_relativ
 class Chart:
     tag: str
     axis: str
-    groups: tuple[int, ...]  # those that have it
 
     @property
     def title(self) -> str:
         return f"{BY_TAG[self.tag].title}, by {AXES[self.axis]}"
 
+    def shows(self, group: Group) -> bool:
+        """It was logged and, in the case of a score, is not nothing but zeros."""
+        return group.has(self.tag) and group.has_axis(self.axis) and (
+            not BY_TAG[self.tag].is_evaluation or any(run.series[self.tag].values.any() for run in group.sound))
+
+    def guides(self, groups: Sequence[Group]) -> list[float]:
+        """Levels to draw across: the thresholds that the verdict uses."""
+        if self.tag in (HALTED_STEPS, STEPS):
+            return sorted({float(group.setting("arch.halt_max_steps") or 0) for group in groups} - {0.0})
+        return list(THRESHOLDS.levels) if self.tag in (ANSWERED, EXACT) else [THRESHOLDS.q_halt_accuracy] * (
+            self.tag == Q_HEAD)
+
 
 def charts(groups: Sequence[Group], axis: str | None = None) -> list[Chart]:
-    """Exact accuracy by every axis that the runs share, then what else the criteria look at; nothing that is empty."""
-    usual = axis or usual_axis(groups)
-    exact = next((tag for tag in (ANSWERED, EXACT) if any(exact_tag(group) == tag for group in groups)), "")
-    wanted = [(exact, found) for found in dict.fromkeys([usual, "epochs", "updates", "hours"]) if exact and found]
-    has_halted = any(group.has(HALTED_STEPS) for group in groups)
-    wanted += [(tag, usual) for tag in TAGS if not (tag == STEPS and has_halted)]
-    made = [Chart(tag, x, tuple(i for i, group in enumerate(groups) if _has_data(group, tag, x))) for tag, x in wanted]
-    return [chart for chart in made if chart.groups]
+    """Exact accuracy by every axis, then what else the criteria look at; nothing that is empty.
 
-
-def usual_axis(groups: Sequence[Group]) -> str:
-    """The first axis that all groups have and are equally long on, or else the first that all have."""
+    Args:
+        axis: the usual one; by default the first that all groups have and are equally long on, else that all have.
+    """
     shared = [axis for axis in ("epochs", "updates", "samples", "hours") if all(g.has_axis(axis) for g in groups)]
-    return next((axis for axis in shared if equally_long(axis, *groups)), (shared or ["hours"])[0])
+    usual = axis or next((axis for axis in shared if equally_long(axis, *groups)), (shared or ["hours"])[0])
+    exact = next((tag for tag in (ANSWERED, EXACT) if any(exact_tag(group) == tag for group in groups)), LOSS)
+    steps = HALTED_STEPS if any(group.has(HALTED_STEPS) for group in groups) else STEPS
+    made = [Chart(exact, axis) for axis in dict.fromkeys([usual, "epochs", "updates", "hours"])]
+    made += [Chart(tag, usual) for tag in TAGS if tag not in {HALTED_STEPS, STEPS} - {steps}]
+    return [chart for chart in dict.fromkeys(made) if any(map(chart.shows, groups))]
 
 
 def svg(chart: Chart, groups: Sequence[Group]) -> str:
@@ -68,8 +78,7 @@ def svg(chart: Chart, groups: Sequence[Group]) -> str:
     figure = Figure(figsize=(4.6, 2.75))
     FigureCanvasSVG(figure)
     figure.subplots_adjust(left=0.12, right=0.975, top=0.97, bottom=0.17)
-    axes = figure.subplots()
-    _draw(axes, chart, groups)
+    _draw(figure.subplots(), chart, groups)
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{chart.tag} {chart.axis}"}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -81,29 +90,27 @@ def svg(chart: Chart, groups: Sequence[Group]) -> str:
 
 
 def _draw(axes: Axes, chart: Chart, groups: Sequence[Group]) -> None:
-    drawn = []
-    for index in chart.groups:
-        x, mean, spread = _curve(groups[index], chart)
-        drawn.append(mean)
-        axes.plot(x, mean, color=_colour(index), dashes=_dash(index), linewidth=1.7,
-                  marker="o" if len(x) < FEW else None, markersize=3.5)
-        axes.fill_between(x, mean - spread, mean + spread, color=_colour(index), alpha=0.16, linewidth=0)
-    metric = BY_TAG[chart.tag]
-    for level in _guides(chart, groups):
+    metric, low, high = BY_TAG[chart.tag], np.inf, -np.inf
+    for index, group in enumerate(groups):
+        if chart.shows(group):
+            colour, dashes = COLOURS[index % len(COLOURS)], (5, 2.5) if index >= len(COLOURS) else (None, None)
+            x, mean, spread = _curve(group, chart)
+            low, high = min(low, mean.min()), max(high, mean.max())
+            axes.plot(x, mean, color=colour, dashes=dashes, linewidth=1.7, marker="o" if len(x) < FEW else None,
+                      markersize=3.5)
+            axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.16, linewidth=0)
+    for level in chart.guides(groups):
         axes.axhline(level, color=INK, linewidth=0.7, linestyle=(0, (1, 3)))
-    everything = np.concatenate(drawn)
-    if metric.log_scale and everything.min() > 0 and everything.max() > 10 * everything.min():
+    for side in (axes.xaxis, axes.yaxis):
+        side.set_major_locator(MaxNLocator(5))
+        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    if metric.log_scale and 0 < 10 * low < high:
         axes.set_yscale("log")
         axes.minorticks_off()
-    else:
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     if metric.share and not metric.is_evaluation:
         axes.set_ylim(0, 1.02)
     axes.set_xlim(left=0)
     axes.set_xlabel(AXES[chart.axis], fontsize=8.5, color=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.grid(color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8, color=PALE, labelcolor=INK)
@@ -113,49 +120,13 @@ def _draw(axes: Axes, chart: Chart, groups: Sequence[Group]) -> None:
 
 def _curve(group: Group, chart: Chart) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where, mean over the seeds, and one standard deviation: across seeds or, with one, of what was logged there."""
-    found = [_points(run, chart) for run in group.runs if run.has(chart.tag)]
+    found = [(np.interp(run.series[chart.tag].steps, *run.axes[chart.axis]), run.series[chart.tag].values)
+             for run in group.sound]
     end = max(x[-1] for x, _ in found)
     cells = min(CELLS, max(len(x) for x, _ in found))
-    table = np.full((2, len(found), cells), np.nan)  # x and value per run
-    within = np.zeros(cells)
-    for run, (x, values) in enumerate(found):
-        cell = np.clip(np.ceil(x / end * cells).astype(int) - 1, 0, cells - 1)
-        counts = np.bincount(cell, minlength=cells)
-        with np.errstate(invalid="ignore"):
-            table[:, run] = [np.bincount(cell, column, minlength=cells) / counts for column in (x, values)]
-            within = np.sqrt(np.bincount(cell, (values - table[1, run][cell]) ** 2, minlength=cells) / counts)
-    there = np.isfinite(table[1]).any(axis=0)
-    table = table[:, :, there]
-    spread = np.nanstd(table[1], axis=0) * np.sqrt(len(found) / (len(found) - 1)) if len(found) > 1 else within[there]
-    return np.nanmean(table[0], axis=0), np.nanmean(table[1], axis=0), spread
-
-
-def _points(run: Run, chart: Chart) -> tuple[np.ndarray, np.ndarray]:
-    series = run.series[chart.tag]
-    return np.array([run.axes[chart.axis](step) for step in series.steps]), series.values
-
-
-def _has_data(group: Group, tag: str, axis: str) -> bool:
-    """Logged, and in the case of a score not nothing but zeros."""
-    if not group.has(tag) or not group.has_axis(axis):
-        return False
-    return not BY_TAG[tag].is_evaluation or any(run.series[tag].values.any() for run in group.runs if run.has(tag))
-
-
-def _guides(chart: Chart, groups: Sequence[Group]) -> list[float]:
-    """Levels to draw across a chart: the thresholds that the verdict uses."""
-    if chart.tag in (ANSWERED, EXACT):
-        return list(THRESHOLDS.levels)
-    if chart.tag == Q_HEAD:
-        return [THRESHOLDS.q_halt_accuracy]
-    if chart.tag in (HALTED_STEPS, STEPS):
-        return sorted({float(groups[i].runs[0].setting("arch.halt_max_steps") or 0) for i in chart.groups} - {0.0})
-    return []
-
-
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
-
-
-def _dash(index: int) -> tuple[float | None, ...]:
-    return (None, None) if index < len(COLOURS) else (5, 2.5)
+    binned = {name: np.array([binned_statistic(x, [x, values], name, cells, (0, end)).statistic for x, values in found])
+              for name in ("mean", "std")}  # (seeds, 2, cells), NaN where nothing was logged
+    there = np.isfinite(binned["mean"][:, 1]).any(axis=0)
+    x, mean = np.nanmean(binned["mean"][:, :, there], axis=0)
+    across = np.nanstd(binned["mean"][:, 1, there], axis=0) * np.sqrt(len(found) / max(len(found) - 1, 1))
+    return x, mean, across if len(found) > 1 else binned["std"][0, 1, there]

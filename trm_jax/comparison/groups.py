@@ -4,11 +4,10 @@ import fnmatch
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trm_jax.comparison.config import Identity, flat
+from trm_jax.comparison.config import flat
 from trm_jax.comparison.runs import Run
 from trm_jax.comparison.statistics import Seeds, first_at
 from trm_jax.comparison.thresholds import THRESHOLDS
@@ -19,85 +18,59 @@ NOT_LEARNT = ("train.seed", "train.max_steps", "train.eval_interval", "train.log
               "arch.remat", "arch.attention")
 
 
-@dataclass(frozen=True, eq=False)
 class Group:
     """One configuration with all its seeds."""
 
-    label: str
-    runs: tuple[Run, ...]
-
-    @property
-    def mode(self) -> str:
-        return self.runs[0].mode
-
-    @property
-    def identity(self) -> Identity:
-        return self.runs[0].identity
-
-    @property
-    def seeds(self) -> list[int]:
-        """In order; runs that repeat a seed are no independent evidence."""
-        return sorted({run.seed for run in self.runs})
-
-    @property
-    def unfinished(self) -> list[Run]:
-        return [run for run in self.runs if run.is_unfinished]
-
-    @property
-    def all_diverged(self) -> bool:
-        return all(run.diverged for run in self.runs)
+    def __init__(self, label: str, runs: Sequence[Run]):
+        self.label, self.runs, self.setting = label, runs, runs[0].setting
+        self.mode, self.identity = runs[0].mode, runs[0].identity
+        self.seeds = sorted({run.seed for run in runs})  # runs that repeat one are no independent evidence
+        self.sound = [run for run in runs if not run.diverged]
+        self.unfinished = [run for run in runs if run.is_unfinished]
 
     def has(self, tag: str) -> bool:
         """Every seed that has come to its end without diverging has logged it."""
-        sound = [run for run in self.runs if not run.diverged]
-        return bool(sound) and all(run.has(tag) for run in sound)
+        return bool(self.sound) and all(run.has(tag) for run in self.sound)
 
     def has_axis(self, axis: str) -> bool:
         return all(axis in run.axes for run in self.runs)
 
-    def per_seed(self, value: Callable[[Run], float]) -> Seeds:
-        """Seed → value, the mean of the runs that repeat it."""
-        return {seed: float(np.mean([value(run) for run in self.runs if run.seed == seed])) for seed in self.seeds}
-
-    def final(self, tag: str, of_diverged: float = np.nan) -> Seeds:
-        """Mean over the last tenth of every run; a seed that diverged has `of_diverged`."""
-        return self.per_seed(lambda run: of_diverged if run.diverged or not run.has(tag) else
-                             float(run.series[tag].last_part().mean()))
-
-    def reach(self, tag: str, level: float, axis: str) -> Seeds:
-        """Where on `axis` each seed's curve is first at `level`; infinity for never, and for one that diverged."""
-        def time(run: Run) -> float:
-            if run.diverged or not run.has(tag):
-                return np.inf
-            step = first_at(run.series[tag].steps, run.series[tag].values, level)
-            return run.axes[axis](step) if np.isfinite(step) else np.inf
-
-        return self.per_seed(time)
-
-    def until(self, axis: str, x: float) -> "Group":
-        """The group as it was at `x` on `axis`."""
-        return replace(self, runs=tuple(run.until(run.axes[axis].step_at(x)) for run in self.runs))
-
     def ends(self, axis: str) -> list[float]:
         """How long each run is; one that diverged is as long as it would have been."""
-        return [run.end(axis) for run in self.runs if not run.diverged]
+        return [run.end(axis) for run in self.sound]
+
+    def final(self, tag: str, of_diverged: float = np.nan, until: tuple[str, float] | None = None) -> Seeds:
+        """Seed → mean over the last tenth of its run, or of that part of it which ends at a point on an axis."""
+        def mean(run: Run) -> float:
+            end = np.interp(until[1], *run.axes[until[0]][::-1]) if until else np.inf
+            part = run.series[tag].last_part(end)
+            return float(part.mean()) if len(part) else np.nan
+
+        return self._per_seed(tag, mean, of_diverged)
+
+    def reach(self, tag: str, level: float, axis: str) -> Seeds:
+        """Seed → where on an axis its curve is first at `level`; infinity for never, and for one that diverged."""
+        def time(run: Run) -> float:
+            step = first_at(run.series[tag].steps, run.series[tag].values, level)
+            return float(np.interp(step, *run.axes[axis])) if np.isfinite(step) else np.inf
+
+        return self._per_seed(tag, time, np.inf)
+
+    def _per_seed(self, tag: str, value: Callable[[Run], float], otherwise: float) -> Seeds:
+        found = [(run.seed, otherwise if run.diverged or not run.has(tag) else value(run)) for run in self.runs]
+        return {seed: float(np.mean([x for other, x in found if other == seed])) for seed in self.seeds}
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Groups the runs whose configurations are equal in all that is learnt from; a run without one stays alone."""
     members: dict[str, list[Run]] = {}
     for index, run in enumerate(runs):
-        members.setdefault(_key(run) or f"run {index}", []).append(run)
+        key = json.dumps(learnt_from(run), sort_keys=True, default=str) if run.config else f"run {index}"
+        members.setdefault(key, []).append(run)
     groups = [sorted(group, key=lambda run: run.seed) for group in members.values()]
     labels = [_shared_label([run.label for run in group]) for group in groups]
-    return [Group(label if labels.count(label) == 1 else group[0].label, tuple(group))
+    return [Group(label if labels.count(label) == 1 else group[0].label, group)
             for label, group in zip(labels, groups, strict=True)]
-
-
-def equally_long(axis: str, *groups: Group) -> bool:
-    """Whether all runs of the groups end at about the same value of an axis that they have."""
-    ends = [end for group in groups for end in group.ends(axis)]
-    return not ends or max(ends) <= (1 + THRESHOLDS.length_tolerance) * min(ends)
 
 
 def learnt_from(run: Run) -> dict[str, object]:
@@ -107,8 +80,10 @@ def learnt_from(run: Run) -> dict[str, object]:
     return fields | {"mode.name": run.mode} | ({"tasks": run.identity.digest} if run.identity.digest else {})
 
 
-def _key(run: Run) -> str:
-    return json.dumps(learnt_from(run), sort_keys=True, default=str) if run.config else ""
+def equally_long(axis: str, *groups: Group) -> bool:
+    """Whether all runs of the groups end at about the same value of an axis that they have."""
+    ends = [end for group in groups for end in group.ends(axis)]
+    return max(ends, default=0.0) <= (1 + THRESHOLDS.length_tolerance) * min(ends, default=0.0)
 
 
 def _shared_label(labels: list[str]) -> str:

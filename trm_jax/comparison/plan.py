@@ -1,4 +1,4 @@
-"""The decision tree of the experiment plan: which runs come next, as data; `arguments` turns one into a command.
+"""The decision tree of the experiment plan: which runs come next, as data; `command` turns one into words of a shell.
 
 O1 and L1 → original better: O2, O3 (exploration) → E series (encoders) with the best of the mode that won
           → online better:   L2, L3 (ACT steps)   ↗
@@ -6,26 +6,27 @@ O1 and L1 → original better: O2, O3 (exploration) → E series (encoders) with
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trm_jax.comparison.criteria import aligned, exact_tag, final_accuracy
+from trm_jax.comparison.criteria import Pair, exact_tag, final_accuracy
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.runs import Run
 from trm_jax.comparison.statistics import Standing
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.wording import listed, number, percent, seeds
 
-BASELINES = {"original": "o1", "online": "l1"}
-BRANCHES = {"original": ("o2", "o3"), "online": ("l2", "l3")}
-BRANCH_MEANINGS = {"original": "how much exploration suits it", "online": "how many ACT steps suit it"}
+ORIGINAL, ONLINE = "original", "online"
+BASELINES = {ORIGINAL: "o1", ONLINE: "l1"}
+BRANCHES = {ORIGINAL: ("o2", "o3"), ONLINE: ("l2", "l3")}
+BRANCH_MEANINGS = {ORIGINAL: "how much exploration suits it", ONLINE: "how many ACT steps suit it"}
 E_SERIES = ("e1", "e2", "e3")
-SERIES_BY_MODE = {"original": "ore", "online": "le"}  # in the order in which they may stand for their mode
-EXPLORATION = {"o1": 0.5, "o2": 0.3, "o3": 0.7}  # what the presets of the branches vary
-ACT_STEPS = {"l1": 4, "l2": 8, "l3": 16}
+SERIES_BY_MODE = {ORIGINAL: "ore", ONLINE: "le"}  # in the order in which they may stand for their mode
 VARIED = ("mode.", "arch.halt_exploration_prob")  # fields that presets of one encoder differ in
 DECIDING = (*VARIED, "encoder.type", "encoder.num_layers", "encoder.set_layers", "encoder.norm_style")
+LAUNCHER = "./launch.sh" if (Path(__file__).parents[2] / "launch.sh").is_file() else "trm_jax train"
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,19 @@ class NextStep:
     is_end: bool = False  # of the plan
 
 
+def command(run: PlannedRun) -> list[str]:
+    """What starts a run: from a checkout by launch.sh, where the package was installed by its own command."""
+    return [*LAUNCHER.split(), *arguments(run)]
+
+
 def arguments(run: PlannedRun) -> list[str]:
-    """What `python -m trm_jax.train`, or ./launch.sh, is given for it."""
+    """What training is given for a run."""
     overrides = {name: value for name, value in run.overrides.items() if name != "train.seed"}
     overrides |= {"train.seed": run.seed} if run.seed else {}
+    texts = {name: str(tuple(value)).replace(" ", "") if isinstance(value, list | tuple) else str(value)
+             for name, value in overrides.items()}  # JSON turned tuples into lists
     return [f"--config=configs/{run.preset}.py{':' + run.size if run.size else ''}", f"--workdir={run.workdir}",
-            *(f"--config.{name}={_text(value)}" for name, value in overrides.items())]
+            *(f"--config.{name}={text}" for name, text in texts.items())]
 
 
 def folder_name(preset: str, size: str, seed: int) -> str:
@@ -66,7 +74,7 @@ def rank_as_baseline(group: Group) -> tuple[bool, int, str]:
     return preset != BASELINES[group.mode], series.find(preset[0]) % 9 if preset else 8, preset
 
 
-def next_step(answer: str, lean: str, groups: list[Group], bases: Mapping[str, Group],
+def next_step(answer: str, lean: str, groups: Sequence[Group], bases: Mapping[str, Group],
               max_seeds: int | None = None) -> NextStep:
     """What to run next, after `answer` (original, online, tie, undecided) about `groups`.
 
@@ -74,13 +82,11 @@ def next_step(answer: str, lean: str, groups: list[Group], bases: Mapping[str, G
         lean: the mode that is followed where the answer is none and there are `max_seeds` of a baseline.
         bases: mode → the group that stands for it.
     """
-    for mode, control in BASELINES.items():
-        if mode not in bases:
-            (present,) = bases.values()
-            return NextStep(f"There is no run of the {mode} mode: run {control.upper()}.",
-                            _others(control, present, _carried(present), present.seeds))
-    unfinished = [run for base in bases.values() for run in base.unfinished]
-    if unfinished:
+    for mode in BASELINES.keys() - bases.keys():
+        (present,) = bases.values()
+        return NextStep(f"There is no run of the {mode} mode: run {BASELINES[mode].upper()}.",
+                        _beside(present, BASELINES[mode], _carried(present), present.seeds))
+    if unfinished := [run for base in bases.values() for run in base.unfinished]:
         where = listed([f"{run.label} ({percent(run.progress or 0)} done)" for run in unfinished])
         return NextStep(f"Finish {where}: the command it was started with goes on from the last checkpoint.",
                         tuple(map(_again, unfinished)))
@@ -88,42 +94,44 @@ def next_step(answer: str, lean: str, groups: list[Group], bases: Mapping[str, G
     count = min(len(base.seeds) for base in bases.values())
     if not found or count < THRESHOLDS.branch_seeds:
         if max_seeds is None or count < max_seeds or not lean:
-            return _more_seeds(answer, bases, max_seeds)
+            return _more_seeds(answer, bases, max_seeds or THRESHOLDS.plan_seeds)
         answer, found = lean, found or (f"Nothing tells them apart with {seeds(count)}; this is no finding, but the "
                                         f"numbers lean to {bases[lean].label}")
-    base = bases[answer]
-    ours = [group for group in groups if group.mode == answer]
+    base, ours = bases[answer], [group for group in groups if group.mode == answer]
     some = base.seeds[:THRESHOLDS.plan_seeds]
-    branch = _missing(BRANCHES[answer], ours, base, _carried(base), some)
-    if branch:
+    if branch := _missing(BRANCHES[answer], ours, base, _carried(base), some):
         return NextStep(f"{found}: find out {BRANCH_MEANINGS[answer]} with {_upper(branch)}.", branch)
-    best = best_of(ours, base)
-    encoders = _missing(E_SERIES, ours, best, _carried(best) | _of_winner(best), some)
-    if encoders:
+    best = _best_of(ours, base)
+    if encoders := _missing(E_SERIES, ours, best, _carried(best) | _training_of(best), some):
         return NextStep(f"{best.label} is the best of its mode: compare encoders under it with {_upper(encoders)}.",
                         encoders)
-    return NextStep(f"The plan is done. Encoders by final exact accuracy: {_ranking(ours)}.", is_end=True)
+    finals = {group.label: float(np.mean(list(group.final(exact_tag(group), 0.0).values()))) for group in ours
+              if group.identity.preset in E_SERIES}
+    ranking = ", ".join(f"{label} {number(finals[label])}" for label in sorted(finals, key=finals.get, reverse=True))
+    return NextStep(f"The plan is done. Encoders by final exact accuracy: {ranking}.", is_end=True)
 
 
-def best_of(groups: Sequence[Group], base: Group) -> Group:
+def _best_of(groups: Sequence[Group], base: Group) -> Group:
     """The baseline of a mode or, of its groups clearly above it in final exact accuracy, the highest."""
-    rivals = [group for group in groups if group is not base and group.identity.preset[:1] not in ("e", "r", "")]
-    above = {group.label: finding.difference.value for group in rivals
-             if (finding := final_accuracy(aligned(group, base))).standing == Standing.BETTER and finding.difference}
-    return max((group for group in rivals if group.label in above), key=lambda group: above[group.label], default=base)
+    found = [(base, 0.0)]
+    for group in groups:
+        accuracy = final_accuracy(Pair(group, base))
+        if group.identity.preset[:1] not in ("e", "r", "") and accuracy.standing == Standing.BETTER:
+            found.append((group, accuracy.difference.value if accuracy.difference else 0.0))
+    return max(found, key=lambda entry: entry[1])[0]
 
 
-def _more_seeds(answer: str, bases: Mapping[str, Group], max_seeds: int | None) -> NextStep:
+def _more_seeds(answer: str, bases: Mapping[str, Group], at_least: int) -> NextStep:
     """Seeds that turn a tie, an open question or a provisional answer into one that stands; the same of both modes."""
-    if all(base.all_diverged for base in bases.values()):
+    if not any(base.sound for base in bases.values()):
         return NextStep("Every run diverged: look at gradient norm and learning rate; more seeds would tell nothing.")
     there = sorted({seed for base in bases.values() for seed in base.seeds})
     lacking = any(set(there) - set(base.seeds) for base in bases.values())
-    count = max(min(THRESHOLDS.plan_seeds, max_seeds or THRESHOLDS.plan_seeds), len(there) + (not lacking))
-    wanted = [*there, *(seed for seed in range(count) if seed not in there)][:count]
+    count = max(min(THRESHOLDS.plan_seeds, at_least), len(there) + (not lacking))
+    wanted = sorted([*there, *(seed for seed in range(count) if seed not in there)][:count])
     runs = [run for mode, base in bases.items()
-            for run in _others(base.identity.preset or BASELINES[mode], base, base.identity.overrides,
-                               [seed for seed in sorted(wanted) if seed not in base.seeds])]
+            for run in _beside(base, base.identity.preset or BASELINES[mode], base.identity.overrides,
+                               [seed for seed in wanted if seed not in base.seeds])]
     why = {"tie": "The plan has no branch for a tie: settle it with more seeds",
            "undecided": "Add seeds of both and compare again"}.get(answer, "One seed names no branch: add seeds")
     return NextStep(f"{why} ({', '.join(f'{base.label} has {len(base.seeds)}' for base in bases.values())}).",
@@ -138,12 +146,12 @@ def _missing(presets: Iterable[str], groups: Sequence[Group], base: Group, overr
         there = [group for group in groups if group.identity.preset == preset]
         found += [_again(run) for group in there for run in group.unfinished]
         done = {seed for group in there for seed in group.seeds}
-        found += _others(preset, base, overrides, [seed for seed in seeds if seed not in done])
+        found += _beside(base, preset, overrides, [seed for seed in seeds if seed not in done])
     return tuple(found)
 
 
-def _others(preset: str, base: Group, overrides: Mapping[str, Any], seeds: Sequence[int]) -> tuple[PlannedRun, ...]:
-    """Runs of `preset`, beside those of `base` and at their size."""
+def _beside(base: Group, preset: str, overrides: Mapping[str, Any], seeds: Sequence[int]) -> tuple[PlannedRun, ...]:
+    """Runs of `preset` in folders beside those of `base`, at their size."""
     size, home = base.identity.size, base.runs[0].path.parent
     return tuple(PlannedRun(preset, size, seed, dict(overrides), str(home / folder_name(preset, size, seed)))
                  for seed in seeds)
@@ -161,34 +169,16 @@ def _carried(group: Group) -> dict[str, Any]:
     return {name: value for name, value in group.identity.overrides.items() if not name.startswith(own)}
 
 
-def _of_winner(best: Group) -> dict[str, Any]:
-    """The settings that make an E preset, which is of the original dynamics, train as the winner did."""
-    preset, setting = best.identity.preset, best.runs[0].setting
-    if best.mode == "original":
-        exploration = setting("arch.halt_exploration_prob") or EXPLORATION.get(preset, EXPLORATION["o1"])
-        return {} if exploration == EXPLORATION["o1"] else {"arch.halt_exploration_prob": exploration}
-    found = {"mode.name": "online", "mode.encode": "every_step",
-             "mode.num_act_steps": setting("mode.num_act_steps") or ACT_STEPS.get(preset, ACT_STEPS["l1"])}
-    if best.identity.size:  # small online presets make the same number of updates in fewer epochs
-        lengths = {name: setting(name) for name in ("train.epochs", "train.eval_interval", "train.log_every_steps")}
-        found |= {name: value for name, value in lengths.items() if value}
-    return found
+def _training_of(best: Group) -> dict[str, Any]:
+    """The settings that make an E preset, which is of the original dynamics as O1 is, train as the winner did."""
+    if best.mode == ORIGINAL:
+        found, names = {}, ["arch.halt_exploration_prob"] if best.identity.preset != BASELINES[ORIGINAL] else []
+    else:
+        found, names = {"mode.name": ONLINE, "mode.encode": "every_step"}, ["mode.num_act_steps"]
+        if best.identity.size:  # small online presets make the same number of updates in fewer epochs
+            names += ["train.epochs", "train.eval_interval", "train.log_every_steps"]
+    return found | {name: best.setting(name) for name in names if best.setting(name) is not None}
 
 
 def _upper(runs: Sequence[PlannedRun]) -> str:
     return listed([preset.upper() for preset in dict.fromkeys(run.preset for run in runs)])
-
-
-def _ranking(groups: Sequence[Group]) -> str:
-    found = {}
-    for group in groups:
-        tag = exact_tag(group)
-        if group.identity.preset in E_SERIES and tag:
-            found[group.label] = float(np.mean(list(group.final(tag, 0.0).values())))
-    ranked = sorted(found, key=lambda label: -found[label])
-    return ", ".join(f"{label} {number(found[label])}" for label in ranked) or "not logged"
-
-
-def _text(value: Any) -> str:
-    """A value as a command line has it; JSON turned tuples into lists."""
-    return str(tuple(value)).replace(" ", "") if isinstance(value, list | tuple) else str(value)

@@ -6,7 +6,7 @@ the spread that seeds are taken to have, since few seeds hardly tell their own. 
 part of the simulation that the confidence comes from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,9 +25,6 @@ class Standing(StrEnum):
     WORSE = "worse"
     EQUAL = "equal"
     UNDECIDED = "undecided"
-
-    def __neg__(self) -> "Standing":
-        return {Standing.BETTER: Standing.WORSE, Standing.WORSE: Standing.BETTER}.get(self, self)
 
 
 @dataclass(frozen=True)
@@ -48,9 +45,6 @@ class Difference:
     def __str__(self) -> str:
         return f"{self.value:+.3f} ± {self.noise:.3f}"
 
-    def __neg__(self) -> "Difference":
-        return Difference(-self.value, self.noise, self.equal_noise, self.pairs)
-
     def standing(self, margin: float) -> Standing:
         """How a stands to b, where differences within `margin` do not matter.
 
@@ -63,33 +57,33 @@ class Difference:
 
     def with_noise(self, error: float) -> "Difference":
         """The same with an independent standard error more."""
-        return Difference(self.value, float(np.hypot(self.noise, _quantile(THRESHOLDS.confidence) * error)),
-                          float(np.hypot(self.equal_noise, _quantile(2 * THRESHOLDS.equal_confidence - 1) * error)),
-                          self.pairs)
+        noises = [float(np.hypot(noise, special.ndtri((1 + confidence) / 2) * error))
+                  for noise, confidence in zip((self.noise, self.equal_noise), _confidences(), strict=True)]
+        return Difference(self.value, noises[0], noises[1], self.pairs)
 
 
-def difference(a: Seeds, b: Seeds, assumed_sd: float) -> Difference:
+def difference(a: Seeds, b: Seeds | float, assumed_sd: float) -> Difference:
     """a − b; of seeds that pair, where one side's are all among the other's, only these.
 
     Args:
+        b: the other side, or a threshold.
         assumed_sd: between the seeds of one configuration.
     """
-    shared = sorted(a.keys() & b.keys())
-    pairs = len(shared) if 2 <= len(shared) == min(len(a), len(b)) else 0
-    x, y = (np.array([side[seed] for seed in (shared if pairs else side)], float) for side in (a, b))
-    degrees, widening = len(x) + len(y) - 2, float(np.sqrt(1 / len(x) + 1 / len(y)))
-    sd = float(np.sqrt((((x - x.mean()) ** 2).sum() + ((y - y.mean()) ** 2).sum()) / max(degrees, 1)))
-    measured = [(sd * widening, degrees)]
+    sides, threshold = ([a], b) if isinstance(b, float) else ([a, b], 0.0)
+    shared = sorted(set.intersection(*map(set, sides)))
+    pairs = len(shared) if len(sides) == 2 and 2 <= len(shared) == min(map(len, sides)) else 0
+    x = [np.array([side[seed] for seed in (shared if pairs else side)], float) for side in sides]
+    widening = float(np.sqrt(sum(1 / len(values) for values in x)))
+    degrees = sum(len(values) - 1 for values in x)
+    sd = float(np.sqrt(sum(((values - values.mean()) ** 2).sum() for values in x) / max(degrees, 1)))
+    measured = [(sd * widening, degrees)]  # standard errors with their degrees of freedom
     if pairs:
-        measured.append((float((x - y).std(ddof=1) / np.sqrt(pairs)), pairs - 1))
-    return _interval(float(x.mean() - y.mean()), measured, max(assumed_sd, sd) * widening, pairs)
-
-
-def above(a: Seeds, threshold: float, assumed_sd: float) -> Difference:
-    """a − threshold."""
-    values = np.array(list(a.values()), float)
-    n, sd = len(values), float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return _interval(float(values.mean()) - threshold, [(sd / np.sqrt(n), n - 1)], max(assumed_sd, sd) / np.sqrt(n))
+        measured.append((float((x[0] - x[1]).std(ddof=1) / np.sqrt(pairs)), pairs - 1))
+    noises = [float(min([special.ndtri((1 + confidence) / 2) * max(assumed_sd, sd) * widening, *(
+        special.stdtrit(degrees, (1 + confidence) / 2) * error for error, degrees in measured if degrees)]))
+        for confidence in _confidences()]
+    other = x[1].mean() if len(x) == 2 else threshold
+    return Difference(float(x[0].mean() - other), noises[0], noises[1], pairs)
 
 
 def paired_task_error(a: Mapping[str, float], b: Mapping[str, float]) -> float:
@@ -103,7 +97,7 @@ def paired_task_error(a: Mapping[str, float], b: Mapping[str, float]) -> float:
     return float(np.sqrt((apart**2).sum() + 1 - apart.sum() ** 2 / n) / n)
 
 
-def task_error(shares: tuple[float, float], tasks: tuple[int, int]) -> float:
+def task_error(shares: list[float], tasks: list[int]) -> float:
     """Standard error of the difference of two shares of solved tasks that are not known task by task.
 
     The shares are Agresti and Caffo's (one success and one failure more), so that 0 of 32 is not certain.
@@ -117,27 +111,13 @@ def first_at(steps: np.ndarray, values: np.ndarray, level: float) -> float:
 
     The first passage of a smoothed curve comes the earlier the noisier it is; that of the best rising fit does not.
     """
-    if not len(values):
-        return np.inf
     rising = optimize.isotonic_regression(values).x
     there = int(np.searchsorted(rising, level))
     if there == len(rising):
         return np.inf
-    if there == 0:
-        return float(steps[0])
-    share = (level - rising[there - 1]) / (rising[there] - rising[there - 1])
-    return float(steps[there - 1] + share * (steps[there] - steps[there - 1]))
+    return float(np.interp(level, rising[max(there - 1, 0):there + 1], steps[max(there - 1, 0):there + 1]))
 
 
-def _interval(value: float, measured: Sequence[tuple[float, int]], assumed_error: float, pairs: int = 0) -> Difference:
-    """The narrowest interval of the standard errors that were measured, with their degrees of freedom, and assumed."""
-    noises = []
-    for confidence in (THRESHOLDS.confidence, 2 * THRESHOLDS.equal_confidence - 1):
-        widths = [special.stdtrit(degrees, (1 + confidence) / 2) * error for error, degrees in measured if degrees]
-        noises.append(float(min([*widths, _quantile(confidence) * assumed_error])))
-    return Difference(value, noises[0], noises[1], pairs)
-
-
-def _quantile(confidence: float) -> float:
-    """Standard errors to either side that a normal interval of this confidence has."""
-    return float(special.ndtri((1 + confidence) / 2))
+def _confidences() -> tuple[float, float]:
+    """Of a difference, and of an equality by two one-sided tests."""
+    return THRESHOLDS.confidence, 2 * THRESHOLDS.equal_confidence - 1

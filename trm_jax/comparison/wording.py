@@ -37,4 +37,4 @@ def seeds(count: int) -> str:
 
 def listed(words: list[str]) -> str:
     """`a, b and c`."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    return " and ".join([*filter(None, [", ".join(words[:-1])]), *words[-1:]])

@@ -1,1 +1,0 @@
-"""report.html of a comparison: `page` fills page.html and page.css."""
