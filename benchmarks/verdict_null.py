@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from trm_jax.comparison.config import Identity
 from trm_jax.comparison.events import HOURS, Series
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.plan import BASELINES
-from trm_jax.comparison.runs import Run
+from trm_jax.comparison.runs import Identity, Run
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.verdict import judge
 from trm_jax.metric_table import ANSWERED

@@ -37,10 +37,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script,
 from tools.side_by_side import ROOT, SuiteError, run_all
 from trm_jax import compare
 from trm_jax.beside import presets
-from trm_jax.comparison.config import PRESETS
 from trm_jax.comparison.events import RunError
 from trm_jax.comparison.plan import BASELINES, DECIDING, PlannedRun, arguments, folder_name
-from trm_jax.comparison.runs import Run, load_run
+from trm_jax.comparison.runs import PRESETS, Run, load_run
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.paths import user_path
 from trm_jax.terminal import speak_plainly

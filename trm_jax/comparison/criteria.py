@@ -1,7 +1,8 @@
 """The criteria that set mode against mode, a function each, and what they have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,27 +19,19 @@ SPEED_MARGIN = -float(np.log(1 - THRESHOLDS.speed_margin))  # of a logarithm of 
 
 @dataclass(frozen=True)
 class Finding:
-    """How `subject` stands to `against` in one question, on what evidence.
-
-    Attributes:
-        needs: the threshold, in words.
-        evidence: in words; `numbers` has the same and more as plain values.
-        reason: why it is undecided, or what to keep in mind.
-        ratios: axis → time to the same accuracy as a multiple of that of `against`.
-        parts: what it is made of, where it is about several questions.
-    """
+    """How `subject` stands to `against` in one question, on what evidence."""
 
     question: str
     subject: str
     against: str
     standing: Standing = Standing.UNDECIDED
-    needs: str = ""
-    evidence: str = ""
-    reason: str = ""
+    needs: str = ""  # the threshold, in words
+    evidence: str = ""  # in words; `numbers` has the same and more as plain values
+    reason: str = ""  # why it is undecided, or what to keep in mind
     difference: Difference | None = None
     numbers: dict[str, Any] = field(default_factory=dict)
-    ratios: dict[str, float] = field(default_factory=dict)
-    parts: tuple["Finding", ...] = ()
+    ratios: dict[str, float] = field(default_factory=dict)  # axis → time to the same accuracy over that of `against`
+    parts: tuple["Finding", ...] = ()  # what it is made of, where it is about several questions
 
     def settled(self, apart: Difference, margin: float, problem: str = "") -> "Finding":
         """The finding that a difference makes, unless there is a problem; why where it is undecided."""
@@ -53,18 +46,15 @@ class Pair:
 
     Runs that are equally long, in epochs or else in updates, are compared at their ends. Others are cut where the
     shortest ends; one whose learning rate comes down towards its end is not itself when it is cut.
-
-    Attributes:
-        tag: the exact accuracy that both have; "" for none.
-        at: where their final values are taken, in words.
-        problem: why these do not decide; "" if they do.
     """
 
     def __init__(self, a: Group, b: Group):
-        self.groups, self.at, self._cut = (a, b), "", None
+        self.groups, self.labels = (a, b), (a.label, b.label)
+        self.at, self.cut = "", None  # where final values are taken, in words
         sound = [group for group in self.groups if group.sound]
-        self.tag = next((tag for tag in (ANSWERED, EXACT) if sound and all(group.has(tag) for group in sound)), "")
-        self.problem = self._obstacle(sound)
+        tags = [tag for tag in (ANSWERED, EXACT) if sound and all(group.has(tag) for group in sound)]
+        self.tag = tags[0] if tags else ""  # the exact accuracy that both have; "" for none
+        self.problem = self._obstacle(sound)  # why final values do not decide; "" if they do
         axes = self.shared("epochs", "updates")
         if not axes:
             self.problem = self.problem or f"{a.label} and {b.label} share no axis"
@@ -74,7 +64,7 @@ class Pair:
             longer = [group for group in sound if max(group.ends(axis)) > (1 + THRESHOLDS.length_tolerance) * end]
             self.at = f" at {number(end)} {axis}"
             if longer:
-                self._cut = axis, end
+                self.cut = axis, end
                 annealed = [group.label for group in longer if (group.setting("optim.lr_min_ratio") or 1) < 1]
                 cut = f"{listed(annealed)} would be cut{self.at}, before its learning rate has come down"
                 self.problem = self.problem or (cut if annealed else "")
@@ -86,16 +76,17 @@ class Pair:
 
     def finals(self, tag: str) -> list[Seeds]:
         """Final values of both; a seed that diverged has solved nothing."""
-        return [group.final(tag, 0.0, self._cut) for group in self.groups]
+        return [group.final(tag, 0.0, self.cut) for group in self.groups]
 
-    def finding(self, question: str, needs: str, values: Sequence[Seeds] = (), **numbers: Any) -> Finding:
-        """A finding that is still open, with the values of both sides among its numbers."""
-        labels = [group.label for group in self.groups]
-        return Finding(question, *labels, needs=needs, numbers=numbers | dict(zip(labels, values, strict=False)))
+    def finding(self, question: str, needs: str, values: Sequence[Seeds] = (), numbers: Mapping[str, Any] | None = None,
+                **fields: Any) -> Finding:
+        """A finding about both, with the values of either side among its numbers."""
+        return Finding(question, *self.labels, needs=needs, numbers={
+            **(numbers or {}), **dict(zip(self.labels, values, strict=False))}, **fields)
 
     def sides(self, values: Sequence[Seeds]) -> str:
-        return ", ".join(f"{group.label} {with_spread(list(side.values()))}"
-                         for group, side in zip(self.groups, values, strict=True))
+        return ", ".join(f"{label} {with_spread(list(side.values()))}"
+                         for label, side in zip(self.labels, values, strict=True))
 
     def _obstacle(self, sound: Sequence[Group]) -> str:
         if not sound:
@@ -104,7 +95,7 @@ class Pair:
             return listed(unfinished[:3])
         if not self.tag:
             lacking = [group.label for group in sound if not exact_tag(group)]
-            return f"no exact accuracy was logged of {listed(lacking) if lacking else 'both alike'}"
+            return f"no exact accuracy was logged of {listed(lacking) or 'both alike'}"
         return next(filter(None, (too_short(group, self.tag) for group in sound)), "")
 
 
@@ -123,16 +114,17 @@ def final_accuracy(pair: Pair) -> Finding:
 
     Token accuracy saturates, and rows in flight are of other ages in each mode: neither decides.
     """
-    question, needs = "final exact accuracy", f"more than {THRESHOLDS.accuracy_margin} apart, and than the noise"
+    finding = partial(pair.finding, "final exact accuracy",
+                      f"more than {THRESHOLDS.accuracy_margin} apart, and than the noise")
     if not pair.tag:
-        return replace(pair.finding(question, needs), reason=pair.problem)
+        return finding(reason=pair.problem)
     values = pair.finals(pair.tag)
     apart = difference(values[0], values[1], THRESHOLDS.seed_sd)
     has_tokens = all(group.has(TOKENS) for group in pair.groups)
     tokens = f"; token accuracy {pair.sides(pair.finals(TOKENS))}" if has_tokens else ""
     evidence = f"{BY_TAG[pair.tag].title} {pair.sides(values)}{pair.at}, difference {apart}{tokens}"
-    finding = replace(pair.finding(question, needs, values, tag=pair.tag), evidence=evidence)
-    return finding.settled(apart, THRESHOLDS.accuracy_margin, pair.problem)
+    return finding(values, {"tag": pair.tag}, evidence=evidence).settled(
+        apart, THRESHOLDS.accuracy_margin, pair.problem)
 
 
 def comparable(pair: Pair) -> Finding:
@@ -148,42 +140,41 @@ def speed(pair: Pair) -> Finding:
 
     That one side never reaches a level counts only where the final values differ: else it says where the level lies.
     """
-    question = f"{SPEED_AXIS} to the same exact accuracy"
-    needs = f"at least {percent(THRESHOLDS.speed_margin)} fewer, and by more than the noise"
+    finding = partial(pair.finding, f"{SPEED_AXIS} to the same exact accuracy",
+                      f"at least {percent(THRESHOLDS.speed_margin)} fewer, and by more than the noise")
     axes = pair.shared(SPEED_AXIS, "updates", "hours")
     if not pair.tag or SPEED_AXIS not in axes:
-        reason = f"the {SPEED_AXIS} of both are not known" if pair.tag else pair.problem
-        return replace(pair.finding(question, needs), reason=reason)
+        return finding(reason=f"the {SPEED_AXIS} of both are not known" if pair.tag else pair.problem)
     top = min(value for group in pair.groups for value in group.final(pair.tag, 0.0).values())
     starts = [run.series[pair.tag].values[0] for group in pair.groups for run in group.runs if run.has(pair.tag)]
     crossed = [level for level in THRESHOLDS.levels if max(starts) < level <= top - THRESHOLDS.accuracy_margin]
     if not crossed:
-        return _alone(pair, pair.finding(question, needs))
-    level = max(crossed)
-    times = {axis: [group.reach(pair.tag, level, axis) for group in pair.groups] for axis in axes}
+        return _alone(pair, finding)
+    times = {axis: [group.reach(pair.tag, crossed[-1], axis) for group in pair.groups] for axis in axes}
     apart = {}
     for axis, sides in times.items():
         a, b = ({seed: float(np.log(max(time, 1e-9))) for seed, time in side.items()} for side in sides)
         apart[axis] = difference(b, a, THRESHOLDS.seed_log_time_sd)
     ratios = {axis: float(np.exp(-found.value)) for axis, found in apart.items()}
     low, high = (number(ratios[SPEED_AXIS] * float(np.exp(sign * apart[SPEED_AXIS].noise))) for sign in (-1, 1))
-    first, *others = [f"{number(ratio)} × the {axis}" for axis, ratio in ratios.items()]
-    ratio_words = "; ".join([f"{first} ({low} … {high})", *others])
-    evidence = f"to {percent(level)} {pair.sides(times[SPEED_AXIS])}: {ratio_words}"
-    finding = pair.finding(question, needs, times[SPEED_AXIS], level=level)
-    return replace(finding, evidence=evidence, ratios=ratios).settled(apart[SPEED_AXIS], SPEED_MARGIN)
+    words = "; ".join(f"{number(ratio)} × the {axis}" + f" ({low} … {high})" * (axis == SPEED_AXIS)
+                      for axis, ratio in ratios.items())
+    evidence = f"to {percent(crossed[-1])} {pair.sides(times[SPEED_AXIS])}: {words}"
+    return finding(times[SPEED_AXIS], {"level": crossed[-1]}, evidence=evidence, ratios=ratios).settled(
+        apart[SPEED_AXIS], SPEED_MARGIN)
 
 
-def _alone(pair: Pair, finding: Finding) -> Finding:
+def _alone(pair: Pair, finding: Callable[..., Finding]) -> Finding:
     """No level that both clearly reach: one that only the side with the higher final accuracy reaches counts."""
     standing = final_accuracy(pair).standing
     if standing in (Standing.BETTER, Standing.WORSE):
         ahead, behind = pair.groups if standing == Standing.BETTER else pair.groups[::-1]
         best = max(behind.final(pair.tag, 0.0).values()) + THRESHOLDS.accuracy_margin
         for level in reversed(THRESHOLDS.levels):
-            times = list(ahead.reach(pair.tag, level, SPEED_AXIS).values())
-            if best < level <= min(ahead.final(pair.tag, 0.0).values()) and np.isfinite(times).all():
-                return replace(finding, standing=standing, numbers={"level": level, ahead.label: times}, evidence=(
-                    f"to {percent(level)}: {ahead.label} {with_spread(times)} {SPEED_AXIS}, {behind.label} never"))
+            times = ahead.reach(pair.tag, level, SPEED_AXIS)
+            if best < level <= min(ahead.final(pair.tag, 0.0).values()) and np.isfinite(list(times.values())).all():
+                evidence = (f"to {percent(level)}: {ahead.label} {with_spread(list(times.values()))} {SPEED_AXIS}, "
+                            f"{behind.label} never")
+                return finding(numbers={"level": level}, evidence=evidence, standing=standing)
     levels = listed([percent(level) for level in THRESHOLDS.levels])
-    return replace(finding, reason=f"none of the levels {levels} is clearly reached by every seed of both")
+    return finding(reason=f"none of the levels {levels} is clearly reached by every seed of both")

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import binned_statistic
@@ -20,9 +21,8 @@ from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, HALTED_STEPS, LOSS, Q_
 _named = os.environ.pop("MPLBACKEND", None) if "matplotlib" not in sys.modules else None
 import matplotlib  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: E402
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter  # noqa: E402
 
 if _named is not None:
     os.environ["MPLBACKEND"] = _named
@@ -31,6 +31,11 @@ if _named is not None:
 # beyond the seventh repeat them dashed. The page has its own for the dark, by the same numbers.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
 INK, PALE = "#333334", "#ddddde"  # not to be taken for a colour of a curve when the page puts its own in their place
+LOOK: dict[Any, Any] = {
+    "font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": PALE, "axes.grid": True,
+    "axes.labelcolor": INK, "axes.axisbelow": True, "grid.color": PALE, "grid.linewidth": 0.6, "xtick.color": PALE,
+    "ytick.color": PALE, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "lines.linewidth": 1.7,
+    "lines.markersize": 3.5, "svg.fonttype": "none"}
 CELLS = 150  # a curve is the mean over so many parts of the longest run
 FEW = 40  # points that are drawn one by one
 TAGS = ("eval/pass@2", Q_HEAD, HALTED_STEPS, STEPS, LOSS, "train/encoder_relative_var", "train/encoder_collapse_ratio")
@@ -52,10 +57,9 @@ class Chart:
 
     def guides(self, groups: Sequence[Group]) -> list[float]:
         """Levels to draw across: the thresholds that the verdict uses."""
-        if self.tag in (HALTED_STEPS, STEPS):
-            return sorted({float(group.setting("arch.halt_max_steps") or 0) for group in groups} - {0.0})
-        return list(THRESHOLDS.levels) if self.tag in (ANSWERED, EXACT) else [THRESHOLDS.q_halt_accuracy] * (
-            self.tag == Q_HEAD)
+        most = {float(group.setting("arch.halt_max_steps") or 0) for group in groups} - {0.0}
+        return {ANSWERED: list(THRESHOLDS.levels), EXACT: list(THRESHOLDS.levels), HALTED_STEPS: sorted(most),
+                STEPS: sorted(most), Q_HEAD: [THRESHOLDS.q_halt_accuracy]}.get(self.tag, [])
 
 
 def charts(groups: Sequence[Group], axis: str | None = None) -> list[Chart]:
@@ -64,23 +68,22 @@ def charts(groups: Sequence[Group], axis: str | None = None) -> list[Chart]:
     Args:
         axis: the usual one; by default the first that all groups have and are equally long on, else that all have.
     """
-    shared = [axis for axis in ("epochs", "updates", "samples", "hours") if all(g.has_axis(axis) for g in groups)]
+    shared = [axis for axis in AXES if all(group.has_axis(axis) for group in groups)]
     usual = axis or next((axis for axis in shared if equally_long(axis, *groups)), (shared or ["hours"])[0])
-    exact = next((tag for tag in (ANSWERED, EXACT) if any(exact_tag(group) == tag for group in groups)), LOSS)
+    exact = ANSWERED if any(exact_tag(group) == ANSWERED for group in groups) else EXACT
     steps = HALTED_STEPS if any(group.has(HALTED_STEPS) for group in groups) else STEPS
     made = [Chart(exact, axis) for axis in dict.fromkeys([usual, "epochs", "updates", "hours"])]
     made += [Chart(tag, usual) for tag in TAGS if tag not in {HALTED_STEPS, STEPS} - {steps}]
-    return [chart for chart in dict.fromkeys(made) if any(map(chart.shows, groups))]
+    return [chart for chart in made if any(map(chart.shows, groups))]
 
 
 def svg(chart: Chart, groups: Sequence[Group]) -> str:
     """The chart as an element of a page, its colours those of the page's style."""
-    figure = Figure(figsize=(4.6, 2.75))
-    FigureCanvasSVG(figure)
-    figure.subplots_adjust(left=0.12, right=0.975, top=0.97, bottom=0.17)
-    _draw(figure.subplots(), chart, groups)
     stream = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{chart.tag} {chart.axis}"}):
+    with matplotlib.rc_context(LOOK | {"svg.hashsalt": f"{chart.tag} {chart.axis}"}):
+        figure = Figure(figsize=(4.6, 2.75))
+        figure.subplots_adjust(left=0.12, right=0.975, top=0.97, bottom=0.17)
+        _draw(figure.subplots(), chart, groups)
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg"):].replace(INK, "var(--soft)").replace(PALE, "var(--line)")
@@ -93,40 +96,33 @@ def _draw(axes: Axes, chart: Chart, groups: Sequence[Group]) -> None:
     metric, low, high = BY_TAG[chart.tag], np.inf, -np.inf
     for index, group in enumerate(groups):
         if chart.shows(group):
-            colour, dashes = COLOURS[index % len(COLOURS)], (5, 2.5) if index >= len(COLOURS) else (None, None)
             x, mean, spread = _curve(group, chart)
-            low, high = min(low, mean.min()), max(high, mean.max())
-            axes.plot(x, mean, color=colour, dashes=dashes, linewidth=1.7, marker="o" if len(x) < FEW else None,
-                      markersize=3.5)
+            low, high, colour = min(low, mean.min()), max(high, mean.max()), COLOURS[index % len(COLOURS)]
+            axes.plot(x, mean, color=colour, marker="o" if len(x) < FEW else None,
+                      linestyle="-" if index < len(COLOURS) else "--")
             axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.16, linewidth=0)
     for level in chart.guides(groups):
         axes.axhline(level, color=INK, linewidth=0.7, linestyle=(0, (1, 3)))
     for side in (axes.xaxis, axes.yaxis):
         side.set_major_locator(MaxNLocator(5))
-        side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        side.set_major_formatter(StrMethodFormatter("{x:,g}"))
     if metric.log_scale and 0 < 10 * low < high:
         axes.set_yscale("log")
         axes.minorticks_off()
     if metric.share and not metric.is_evaluation:
         axes.set_ylim(0, 1.02)
     axes.set_xlim(left=0)
-    axes.set_xlabel(AXES[chart.axis], fontsize=8.5, color=INK)
-    axes.grid(color=PALE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=8, color=PALE, labelcolor=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(PALE)
+    axes.set_xlabel(AXES[chart.axis])
 
 
 def _curve(group: Group, chart: Chart) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where, mean over the seeds, and one standard deviation: across seeds or, with one, of what was logged there."""
     found = [(np.interp(run.series[chart.tag].steps, *run.axes[chart.axis]), run.series[chart.tag].values)
              for run in group.sound]
-    end = max(x[-1] for x, _ in found)
-    cells = min(CELLS, max(len(x) for x, _ in found))
-    binned = {name: np.array([binned_statistic(x, [x, values], name, cells, (0, end)).statistic for x, values in found])
-              for name in ("mean", "std")}  # (seeds, 2, cells), NaN where nothing was logged
-    there = np.isfinite(binned["mean"][:, 1]).any(axis=0)
-    x, mean = np.nanmean(binned["mean"][:, :, there], axis=0)
-    across = np.nanstd(binned["mean"][:, 1, there], axis=0) * np.sqrt(len(found) / max(len(found) - 1, 1))
-    return x, mean, across if len(found) > 1 else binned["std"][0, 1, there]
+    end, cells = max(x[-1] for x, _ in found), min(CELLS, max(len(x) for x, _ in found))
+    means, spreads = (np.array([binned_statistic(x, [x, values], name, cells, (0, end)).statistic for x, values in found])
+                      for name in ("mean", "std"))  # (seeds, 2, cells), NaN where nothing was logged
+    there = np.isfinite(means[:, 1]).any(axis=0)
+    x, mean = np.nanmean(means[:, :, there], axis=0)
+    across = np.nanstd(means[:, 1, there], axis=0) * np.sqrt(len(found) / max(len(found) - 1, 1))
+    return x, mean, across if len(found) > 1 else spreads[0, 1, there]

@@ -1,7 +1,6 @@
 """TensorBoard event files of any writer (tensorboardX, PyTorch, TensorFlow) → the series and texts of a run."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from trm_jax.comparison.thresholds import THRESHOLDS
 
 EVENT_FILES = "*events.out.tfevents.*"
 TEXT_SUFFIX = "/text_summary"  # what tensorboardX and torch append to the tag of a text
-FAILED_TEXT = "failed"  # tag of the text in which a run says that it stopped on a value that is not finite
 HOURS = "hours"  # the series that reading adds: how long processes had been writing this run
 Text = tuple[int, str]  # step and content
 
@@ -47,66 +45,57 @@ class Series:
 
 
 def read_events(folder: Path) -> tuple[dict[str, Series], dict[str, Text]]:
-    """Reads all scalars and texts, by tag, of the run in `folder` or in the only folder below it that has event files.
+    """Reads all scalars, and the latest texts, of the run in `folder` or in the only one below it, by tag.
 
     A restart repeats the steps since its last checkpoint: of every tag, the points of an earlier file from the later
     file's first step on are dropped, as TensorBoard does it. A file that ends within a record gives its whole ones.
-    Of a text it is the latest that counts.
 
     Raises:
         RunError: there is no such folder, no event file, more than one run below it, or no record with its checksum.
     """
-    paths = _paths(folder)
+    paths = sorted(folder.glob(EVENT_FILES)) or sorted(folder.rglob(EVENT_FILES))
+    if not paths:
+        raise RunError(f"{folder}: " + (f"no event files ({EVENT_FILES}) in it or below it" if folder.is_dir() else
+                                        "there is no such folder"))
+    if len(homes := sorted({str(path.parent) for path in paths})) > 1:
+        raise RunError(f"{folder}: holds {len(homes)} runs; name them one by one: {' '.join(homes)}")
     files = sorted((file for file in map(_read, paths) if file[0]), key=lambda file: file[0][0])
     if not files:
         raise RunError(f"{paths[0]}: no record in it has a right checksum, so that TensorBoard reads nothing of it "
                        "either: it is empty or damaged, or its writer leaves checksums out")
+    series: dict[str, list[np.ndarray]] = defaultdict(list)
+    texts: dict[str, Text] = {}
     elapsed_s, end_s = 0.0, 0.0
-    for walls_s, scalars, _ in files:
+    for walls_s, points, file_texts in files:
         start_s = max(walls_s[0], end_s)  # two writers at once count once, and the time between two not at all
-        scalars[HOURS] = [(step, (elapsed_s + max(wall_s - start_s, 0.0)) / 3600)
-                          for step, wall_s in scalars.get(HOURS, [])]
-        elapsed_s += max(walls_s[-1] - start_s, 0.0)
-        end_s = max(walls_s[-1], end_s)
-    tags = sorted({tag for _, scalars, _ in files for tag, points in scalars.items() if points})
-    return ({tag: _joined([np.array(scalars[tag]) for _, scalars, _ in files if scalars.get(tag)]) for tag in tags},
-            {tag: text for _, _, texts in files for tag, text in texts.items()})
-
-
-def _paths(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise RunError(f"{folder}: there is no such folder")
-    paths = sorted(folder.glob(EVENT_FILES)) or sorted(folder.rglob(EVENT_FILES))
-    homes = sorted({str(path.parent) for path in paths})
-    if not paths:
-        raise RunError(f"{folder}: no event files ({EVENT_FILES}) in it or below it")
-    if len(homes) > 1:
-        raise RunError(f"{folder}: holds {len(homes)} runs; name them one by one: {' '.join(homes)}")
-    return paths
+        points[HOURS] = [(step, (elapsed_s + max(wall_s - start_s, 0.0)) / 3600) for step, wall_s in points[HOURS]]
+        elapsed_s, end_s = elapsed_s + max(walls_s[-1] - start_s, 0.0), max(walls_s[-1], end_s)
+        texts |= file_texts
+        for tag in points:
+            series[tag] += [np.array(points[tag])] if points[tag] else []
+    return {tag: _joined(parts) for tag, parts in sorted(series.items()) if parts}, texts
 
 
 def _read(path: Path) -> tuple[list[float], dict[str, list[tuple[float, float]]], dict[str, Text]]:
     """Of one file: wall time of every event, in s; tag → (step, value) of scalars, with wall times as HOURS; texts."""
-    walls_s, scalars, texts = [], defaultdict(list), {}
+    walls_s, points, texts = [], defaultdict(list), {}
     for event in LegacyEventFileLoader(str(path)).Load():
         walls_s.append(event.wall_time)
         found = {}
-        for value in event.summary.value:
+        for value in event.summary.value:  # pictures, histograms and the like are passed over
             if value.HasField("simple_value"):
                 found[value.tag] = value.simple_value
             elif value.tensor.dtype == DT_STRING and value.tensor.string_val:
                 content = b"\n".join(value.tensor.string_val).decode("utf-8", errors="replace").strip("`\n ")
                 texts[value.tag.removesuffix(TEXT_SUFFIX)] = event.step, content
-            elif value.tensor.dtype not in (0, DT_STRING):
-                numbers = make_ndarray(value.tensor)
-                if numbers.size == 1:  # TensorFlow writes histograms as tensors too
-                    found[value.tag] = float(numbers.reshape(()))
+            elif value.tensor.dtype not in (0, DT_STRING) and (numbers := make_ndarray(value.tensor)).size == 1:
+                found[value.tag] = float(numbers.reshape(()))  # TensorFlow writes histograms as tensors too
         for tag, number in (found | {HOURS: event.wall_time} if found else {}).items():
-            scalars[tag].append((event.step, number))
-    return walls_s, scalars, texts
+            points[tag].append((event.step, number))
+    return walls_s, points, texts
 
 
-def _joined(parts: Sequence[np.ndarray]) -> Series:
+def _joined(parts: list[np.ndarray]) -> Series:
     """One series of (step, value) rows, one array per file, the earliest first."""
     points = parts[0]
     for later in parts[1:]:
@@ -114,5 +103,4 @@ def _joined(parts: Sequence[np.ndarray]) -> Series:
     points = points[np.argsort(points[:, 0], kind="stable")]
     points = points[np.append(points[1:, 0] != points[:-1, 0], True)]  # within a file, what was written last counts
     finite = np.isfinite(points[:, 1])
-    steps, values = np.ascontiguousarray(points[finite].T)
-    return Series(steps, values, bad_steps=points[~finite, 0])
+    return Series(points[finite, 0], points[finite, 1], bad_steps=points[~finite, 0])

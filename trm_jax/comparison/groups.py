@@ -1,21 +1,19 @@
 """Runs of one configuration that differ in the seed only, one value per seed of each."""
 
-import fnmatch
 import json
 import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from trm_jax.comparison.config import flat
 from trm_jax.comparison.runs import Run
 from trm_jax.comparison.statistics import Seeds, first_at
 from trm_jax.comparison.thresholds import THRESHOLDS
 
 # What a run is still the same configuration with: when it logs, saves and evaluates, and how the same is computed.
-NOT_LEARNT = ("train.seed", "train.max_steps", "train.eval_interval", "train.log_every_steps", "train.stall_minutes",
-              "train.microbatches", "eval.*", "checkpoint.*", "data.max_eval_groups", "arch.forward_dtype",
-              "arch.remat", "arch.attention")
+NOT_LEARNT = re.compile(
+    r"eval\.|checkpoint\.|data\.max_eval_groups$|arch\.(forward_dtype|remat|attention)$|"
+    r"train\.(seed|max_steps|eval_interval|log_every_steps|stall_minutes|microbatches)$")
 
 
 class Group:
@@ -75,8 +73,8 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 def learnt_from(run: Run) -> dict[str, object]:
     """The settings that tell configurations apart, and the tasks."""
-    fields = {name: value for name, value in flat(run.config).items()
-              if not any(fnmatch.fnmatchcase(name, pattern) for pattern in NOT_LEARNT)}
+    fields = {f"{section}.{name}": value for section, values in run.config.items() for name, value in values.items()}
+    fields = {name: value for name, value in fields.items() if not re.match(NOT_LEARNT, name)}
     return fields | {"mode.name": run.mode} | ({"tasks": run.identity.digest} if run.identity.digest else {})
 
 

@@ -28,16 +28,14 @@ def q_head(group: Group) -> Finding:
     apart = difference(final, THRESHOLDS.q_halt_accuracy, THRESHOLDS.seed_sd)
     # No branch hangs on it: it need not be as sure as a difference between the modes.
     finding = finding.settled(replace(apart, noise=apart.equal_noise), 0.0)
-    evidence, numbers = f"right in {with_spread(list(final.values()))}", {group.label: dict(final)}
-    exact = EXACT if group.has(EXACT) else exact_tag(group)
-    leads = _leads_over_constant(group, exact)
-    if leads:
-        numbers["lead_over_constant"] = lead = float(np.mean(leads))
-        evidence += f"; while 10 to 90 % were right, {lead:+.2f} against always saying the same"
-    elif exact and np.nanmean(list(group.final(exact).values())) < 0.1 and finding.standing == Standing.BETTER:
-        finding = replace(finding, standing=Standing.UNDECIDED,
-                          reason="its rows are hardly ever right: always saying “wrong” does as well")
-    return replace(finding, evidence=evidence, numbers=numbers)
+    evidence, lead = f"right in {with_spread(list(final.values()))}", np.nan
+    if exact := EXACT if group.has(EXACT) else exact_tag(group):
+        if np.isfinite(lead := _lead_over_constant(group, exact)):
+            evidence += f"; while 10 to 90 % were right, {lead:+.2f} against always saying the same"
+        elif np.nanmean(list(group.final(exact).values())) < 0.1 and finding.standing == Standing.BETTER:
+            finding = replace(finding, standing=Standing.UNDECIDED,
+                              reason="its rows are hardly ever right: always saying “wrong” does as well")
+    return replace(finding, evidence=evidence, numbers={group.label: final, "lead_over_constant": lead})
 
 
 def act_steps(group: Group, q_head: Finding) -> Finding:
@@ -56,19 +54,19 @@ def act_steps(group: Group, q_head: Finding) -> Finding:
         return replace(finding, reason=problem)
     final = {seed: value for seed, value in group.final(tag).items() if np.isfinite(value)}
     moved = {run.seed: movement(run.series[tag].values) for run in group.sound}
-    right = group.final(exact_tag(group)) if exact_tag(group) else {}
-    faults, remark = set(), ""
+    right = group.final(exact_tag(group))
+    faults, remark = {}, ""
     for seed, value in final.items():
         if value > most - edge:
-            faults.add((seed, "stuck at the maximum"))
+            faults[seed] = "stuck at the maximum"
         elif value >= fewest + edge:
-            faults |= {(seed, "does not move")} if moved[seed] < THRESHOLDS.steps_movement else set()
-        elif q_head.standing == Standing.BETTER and right.get(seed, 0.0) >= THRESHOLDS.right_at_once:
+            faults |= {seed: "does not move"} if moved[seed] < THRESHOLDS.steps_movement else {}
+        elif q_head.standing == Standing.BETTER and right[seed] >= THRESHOLDS.right_at_once:
             remark = "halting at once is right here"
         else:
-            faults.add((seed, "stuck at the minimum"))
+            faults[seed] = "stuck at the minimum"
     standing = Standing.BETTER if not faults else Standing.WORSE if len(faults) == len(final) else Standing.UNDECIDED
-    reason = "; ".join(sorted({fault for _, fault in faults})) + " in some seeds" * (standing == Standing.UNDECIDED)
+    reason = "; ".join(sorted(set(faults.values()))) + " in some seeds" * (standing == Standing.UNDECIDED)
     return replace(finding, standing=standing, reason=reason or remark, numbers={
         group.label: final, "moved": moved, "tag": tag}, evidence=(
         f"{BY_TAG[tag].title}: {with_spread(list(final.values()))}, moved by {with_spread(list(moved.values()))}"))
@@ -80,32 +78,27 @@ def fewest_steps(exploration_prob: float, max_steps: int) -> float:
     At every step a row must, with probability `exploration_prob`, first have taken m ~ U{2..max_steps} steps, m drawn
     anew. Hence the mean is the sum of the chances that a row is still there after 0, 1, 2, … steps.
     """
-    steps = np.arange(1, max_steps)
-    goes_on = exploration_prob * (1 - (steps - 1) / max(max_steps - 1, 1))
+    goes_on = exploration_prob * np.linspace(1, 0, max_steps)[:-1]  # from step 1, 2, …, where 1 − (steps − 1)/(max − 1)
     return float(1 + np.cumprod(goes_on).sum())
 
 
 def movement(values: np.ndarray) -> float:
     """How far the lowest and the highest of ten equal parts of a curve lie apart."""
-    means = [part.mean() for part in np.array_split(values, min(10, len(values)))]
-    return float(max(means) - min(means))
+    return float(np.ptp([part.mean() for part in np.array_split(values, min(10, len(values)))]))
 
 
 def _unready(group: Group, tag: str) -> str:
     """Why a group has no final value of `tag`; "" if it has."""
-    if not group.sound:
-        return f"{group.label} diverged"
-    if not group.has(tag):
-        return f"{group.label} did not log {tag}"
+    if not group.sound or not group.has(tag):
+        return f"{group.label} did not log {tag}" if group.sound else f"{group.label} diverged"
     return next((f"{run.label} {run.shortfall}" for run in group.unfinished), "") or too_short(group, tag)
 
 
-def _leads_over_constant(group: Group, exact: str) -> list[float]:
+def _lead_over_constant(group: Group, exact: str) -> float:
     """How much more often the Q-head is right than always saying the same, where 10 to 90 % of rows are right."""
     leads: list[float] = []
     for run in group.sound:
-        if run.has(Q_HEAD) and run.has(exact):
-            _, i, j = np.intersect1d(run.series[Q_HEAD].steps, run.series[exact].steps, return_indices=True)
-            right, head = run.series[exact].values[j], run.series[Q_HEAD].values[i]
-            leads += list((head - np.maximum(right, 1 - right))[(right > 0.1) & (right < 0.9)])
-    return leads
+        _, i, j = np.intersect1d(run.series[Q_HEAD].steps, run.series[exact].steps, return_indices=True)
+        right, head = run.series[exact].values[j], run.series[Q_HEAD].values[i]
+        leads += list((head - np.maximum(right, 1 - right))[(right > 0.1) & (right < 0.9)])
+    return float(np.mean(leads)) if leads else np.nan

@@ -23,7 +23,7 @@ BASELINES = {ORIGINAL: "o1", ONLINE: "l1"}
 BRANCHES = {ORIGINAL: ("o2", "o3"), ONLINE: ("l2", "l3")}
 BRANCH_MEANINGS = {ORIGINAL: "how much exploration suits it", ONLINE: "how many ACT steps suit it"}
 E_SERIES = ("e1", "e2", "e3")
-SERIES_BY_MODE = {ORIGINAL: "ore", ONLINE: "le"}  # in the order in which they may stand for their mode
+MAY_STAND_FOR = {ORIGINAL: ("o1", "o2", "o3", "r1", *E_SERIES), ONLINE: ("l1", "l2", "l3", *E_SERIES)}
 VARIED = ("mode.", "arch.halt_exploration_prob")  # fields that presets of one encoder differ in
 DECIDING = (*VARIED, "encoder.type", "encoder.num_layers", "encoder.set_layers", "encoder.norm_style")
 LAUNCHER = "./launch.sh" if (Path(__file__).parents[2] / "launch.sh").is_file() else "trm_jax train"
@@ -67,13 +67,6 @@ def folder_name(preset: str, size: str, seed: int) -> str:
     return f"{preset}{'-' + size if size else ''}{f'_seed{seed}' if seed else ''}"
 
 
-def rank_as_baseline(group: Group) -> tuple[bool, int, str]:
-    """What makes a group stand for its mode before others: the plan's control, then the order of the series."""
-    preset = group.identity.preset
-    series = SERIES_BY_MODE[group.mode]
-    return preset != BASELINES[group.mode], series.find(preset[0]) % 9 if preset else 8, preset
-
-
 def next_step(answer: str, lean: str, groups: Sequence[Group], bases: Mapping[str, Group],
               max_seeds: int | None = None) -> NextStep:
     """What to run next, after `answer` (original, online, tie, undecided) about `groups`.
@@ -107,7 +100,7 @@ def next_step(answer: str, lean: str, groups: Sequence[Group], bases: Mapping[st
                         encoders)
     finals = {group.label: float(np.mean(list(group.final(exact_tag(group), 0.0).values()))) for group in ours
               if group.identity.preset in E_SERIES}
-    ranking = ", ".join(f"{label} {number(finals[label])}" for label in sorted(finals, key=finals.get, reverse=True))
+    ranking = ", ".join(f"{label} {number(finals[label])}" for label in sorted(finals, key=lambda one: -finals[one]))
     return NextStep(f"The plan is done. Encoders by final exact accuracy: {ranking}.", is_end=True)
 
 

@@ -1,20 +1,62 @@
-"""A training run: its series, what it was started as, and the axes along which it can be laid over other runs."""
+"""A training run as its folder tells it: series, configuration, what it was started as, full evaluations, and the axes
+along which it can be laid over other runs."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
-from trm_jax.comparison.config import Config, Identity, identify, load_config
-from trm_jax.comparison.evaluations import Evaluation, read_evaluations
-from trm_jax.comparison.events import FAILED_TEXT, HOURS, RunError, Series, read_events
+from trm_jax.comparison.events import HOURS, RunError, Series, Text, read_events
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.wording import percent
 from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, LOSS, STEPS, TOKENS
 
 AXES = {"epochs": "epochs", "updates": "optimiser updates", "samples": "samples seen", "hours": "hours"}
 LOGGED = {"epochs": "train/epoch", "samples": "train/samples", "hours": HOURS}  # running totals: axis → tag
+FAILED_TEXT = "failed"  # tag of the text in which a run says that it stopped on a value that is not finite
+CONFIG_FILE, RECORD_FILE, TORCH_FILE = "config.json", "run.json", "all_config.yaml"
+CONFIG_TEXT = "config"  # tag of the text that holds the configuration
+MODES = {"o": "original", "r": "original", "l": "online"}  # by the letter of the plan's series; the E series takes both
+PRESETS = ("o1", "o2", "o3", "r1", "l1", "l2", "l3", "e1", "e2", "e3")  # of the plan
+TORCH_FIELDS = {  # of the PyTorch project → section of ours; all others are in the section `torch`
+    "global_batch_size": "data", "max_train_groups": "data", "max_eval_groups": "data", "epochs": "train",
+    "seed": "train", "load_pretrained_decoder": "train", "lr_min_ratio": "optim", "num_act_steps": "mode",
+    "halt_max_steps": "arch", "halt_exploration_prob": "arch"}
+TORCH_NO_SETTINGS = ("arch", "run_name", "project_name", "checkpoint_path")
+Config = Mapping[str, Mapping[str, Any]]  # section → field → value
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which run of the plan it is."""
+
+    preset: str = ""  # "" where it is none
+    size: str = ""  # what stands behind the preset's colon
+    mode: str = "original"  # or "online"
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # "section.field" → value
+    is_recorded: bool = False  # by train.py; else it goes by configuration and name
+    train_tasks: int = 0  # that it was trained on, 0 where not recorded
+    eval_tasks: int = 0  # that it was evaluated on while it trained
+    protocol: str = ""  # the word of the scores that it logs
+    digest: str = ""  # of the tasks that it is trained on
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A full evaluation of one checkpoint, as `evaluate` leaves it in RUN/evaluation/*/metrics.json."""
+
+    path: str
+    kind: str  # what two evaluations must share to be compared, in words
+    step: float  # of the checkpoint, in batches
+    protocol: str  # the word that its score carries: "held out", "transductive" or "adapted"; "" where it has none
+    score: float  # pass@2, the mean over the tasks
+    tasks: int
+    by_task: Mapping[str, float]  # share of a task's queries answered in two attempts; empty where not recorded
 
 
 class Run:
@@ -39,7 +81,7 @@ class Run:
         self.progress = self.end("epochs") / epochs if epochs and "epochs" in self.axes else None
         learning = [series[tag] for tag in (LOSS, EXACT, ANSWERED, TOKENS) if tag in series]
         self.diverged = bool(failure) or any(one.diverged() for one in learning)
-        self.is_unfinished = not self.diverged and (self.progress or 1) < THRESHOLDS.min_progress
+        self.is_unfinished = not self.diverged and self.progress is not None and self.progress < THRESHOLDS.min_progress
 
     def setting(self, name: str) -> Any:
         """The configuration's `section.field`; None where it is not known."""
@@ -61,19 +103,18 @@ class Run:
 
     def _axes(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """From 0 to the last step: as logged, or else in proportion to the batches."""
-        batch_size = self.setting("data.global_batch_size")
+        batch_size, end = self.setting("data.global_batch_size"), self.last_step
         groups = self.identity.train_tasks or self.setting("data.max_train_groups")
         rates = {"epochs": batch_size / groups if batch_size and groups else None, "samples": batch_size,
                  "updates": 1 if self.mode == "original" else self.setting("mode.num_act_steps")}
-        axes = {axis: (np.array([0.0, self.last_step]), np.array([0.0, rate * self.last_step]))
-                for axis, rate in rates.items() if rate}
+        axes = {axis: (np.array([0.0, end]), np.array([0.0, rate * end])) for axis, rate in rates.items() if rate}
         for axis, tag in LOGGED.items():
             if self.has(tag):
                 steps, values = self.series[tag].steps, self.series[tag].values
                 rise = np.diff(values, prepend=0.0)
                 x = np.cumsum(np.where(rise >= 0, rise, 0.0 if tag == HOURS else values))  # a restart counts anew
-                axes[axis] = (np.concatenate([[0.0], steps, [self.last_step]]),
-                              np.concatenate([[0.0], x, [x[-1] * self.last_step / max(steps[-1], 1)]]))
+                axes[axis] = (np.concatenate([[0.0], steps, [end]]),
+                              np.concatenate([[0.0], x, [x[-1] * end / max(steps[-1], 1)]]))
         return axes
 
 
@@ -84,16 +125,86 @@ def load_run(path: Path, label: str) -> Run:
         RunError: no folder, no event files, or nothing in them that the comparison knows.
     """
     series, texts = read_events(path)
-    known = [tag for tag in series if tag in BY_TAG]
-    if not known:
+    if not (known := series.keys() & BY_TAG.keys()):
         seen = ", ".join([tag for tag in series if tag != HOURS][:4]) or "none"
         raise RunError(f"{path}: no known scalar tag (found: {seen}); expected train/exact_accuracy, eval/pass@2, …")
-    bad = {tag: len(series[tag].bad_steps) for tag in known}
-    notes = [f"{tag}: {count} of its points are not finite" for tag, count in bad.items() if count]
-    config = load_config(path, texts, notes)
+    notes = [f"{tag}: {len(series[tag].bad_steps)} of its points are not finite" for tag in sorted(known)
+             if len(series[tag].bad_steps)]
     step, text = texts.get(FAILED_TEXT, (0, ""))
     has_gone_on = any(one.last_step > step for one in series.values())
     failure = "" if has_gone_on else text.partition("\n")[0]
     notes += [f"stopped with: {failure}"] if failure else []
-    identity = identify(path, label, config, STEPS in series)
-    return Run(path, label, identity, config, series, read_evaluations(path, notes), failure, notes)
+    config = _configuration(path, texts, notes)
+    identity = _identity(path, label, config, STEPS in series)
+    return Run(path, label, identity, config, series, _evaluations(path, notes), failure, notes)
+
+
+def _configuration(path: Path, texts: Mapping[str, Text], notes: list[str]) -> Config:
+    """The configuration beside the events or else inside them, {} for none; what cannot be read goes to `notes`."""
+    try:
+        if (path / CONFIG_FILE).is_file():
+            found = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+        elif (path / TORCH_FILE).is_file():
+            found = _named_as_ours(yaml.safe_load((path / TORCH_FILE).read_text(encoding="utf-8")))
+        else:  # TensorBoard shows texts as Markdown: the JSON may stand in a code block
+            text = texts.get(CONFIG_TEXT, (0, "{}"))[1]
+            found = json.loads(text[text.find("{"):text.rfind("}") + 1])
+        return {section: values for section, values in found.items() if isinstance(values, dict)}
+    except (ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
+        notes.append(f"a configuration that cannot be read ({' '.join(str(error).split())}) is taken for none")
+        return {}
+
+
+def _identity(path: Path, label: str, config: Config, has_steps: bool) -> Identity:
+    """What a run is: as train.py recorded it, else by configuration and name, `o2` or `L1-tiny_seed1`.
+
+    Args:
+        has_steps: it logged train/steps, which only the original dynamics do.
+
+    Raises:
+        RunError: a mode that there is not.
+    """
+    try:
+        record = json.loads((path / RECORD_FILE).read_text(encoding="utf-8"))
+        name, size, overrides, tasks = record["preset"], record["size"], record["overrides"], record["tasks"]
+    except (OSError, ValueError, LookupError, TypeError):
+        record, name, tasks = {}, "", {}
+    mode = config.get("mode", {}).get("name") or record.get("mode")
+    if mode not in (None, "original", "online"):
+        raise RunError(f"{path}: its configuration says mode.name={mode!r}; known are original, online")
+    if name:
+        own = ("encoder.type",) if name[0] == "e" else ("mode.", "arch.halt_exploration_prob", "encoder.type")
+        is_changed = any(field.startswith(own) for field in overrides)  # in what makes it this preset
+        return Identity("" if is_changed else name, size, mode or "original", overrides, True, tasks.get("train", 0),
+                        tasks.get("evaluation", 0), record.get("protocol") or "", tasks.get("train_digest") or "")
+    names = (re.match(r"([olre]\d)(?!\d)(?:-([a-z]+))?", name.lower()) for name in (label, path.resolve().name))
+    name, size = next((match.groups(default="") for match in names if match), ("", ""))
+    mode = mode or MODES.get(name[:1]) or ("original" if has_steps else "online")
+    return Identity(name if name in PRESETS and MODES.get(name[0], mode) == mode else "", size, mode)
+
+
+def _evaluations(run: Path, notes: list[str]) -> list[Evaluation]:
+    """All full evaluations of the run in a folder; what is no evaluation goes to `notes`."""
+    found = []
+    for path in sorted(run.glob("evaluation/*/metrics.json")):
+        try:
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+            tasks, by_task = int(metrics["tasks"]["evaluated"]), metrics.get("by_task") or {}
+            kind = [str(metrics[key]) for key in ("data", "augmentations", "halt") if key in metrics]
+            found.append(Evaluation(
+                str(path), ", ".join([*kind, f"{tasks} tasks"]), float(metrics.get("step", 0)),
+                metrics.get("protocol") or "", float(metrics["pass@2"]["share"]), tasks, dict(by_task)))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            notes.append(f"{path.relative_to(run)} is no evaluation that can be read ({type(error).__name__}: {error})")
+    return found
+
+
+def _named_as_ours(theirs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The configuration of a PyTorch run in our sections; its mode is in none of their fields."""
+    ours: dict[str, dict[str, Any]] = {}
+    for name, value in {**theirs, **(theirs.get("arch") or {})}.items():
+        if name == "encoder_type":
+            ours["encoder"] = {"type": value}
+        elif name not in TORCH_NO_SETTINGS and value is not None:
+            ours.setdefault(TORCH_FIELDS.get(name, "torch"), {})[name] = value
+    return ours

@@ -6,7 +6,7 @@ the spread that seeds are taken to have, since few seeds hardly tell their own. 
 part of the simulation that the confidence comes from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,6 +16,7 @@ from scipy import optimize, special
 from trm_jax.comparison.thresholds import THRESHOLDS
 
 Seeds = Mapping[int, float]  # seed → value
+CONFIDENCES = (THRESHOLDS.confidence, 2 * THRESHOLDS.equal_confidence - 1)  # of both sides together
 
 
 class Standing(StrEnum):
@@ -29,18 +30,12 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """a − b.
-
-    Attributes:
-        noise: half-width of its interval at the confidence of a difference; what lies within may be chance.
-        equal_noise: the same at the confidence of an equality.
-        pairs: seeds that were compared in pairs, 0 for none.
-    """
+    """a − b."""
 
     value: float
-    noise: float
-    equal_noise: float
-    pairs: int = 0
+    noise: float  # half-width of its interval at the confidence of a difference; what lies within may be chance
+    equal_noise: float  # the same at the confidence of an equality
+    pairs: int  # seeds that were compared in pairs, 0 for none
 
     def __str__(self) -> str:
         return f"{self.value:+.3f} ± {self.noise:.3f}"
@@ -55,19 +50,14 @@ class Difference:
             return Standing.BETTER if self.value > 0 else Standing.WORSE
         return Standing.EQUAL if abs(self.value) + self.equal_noise <= margin else Standing.UNDECIDED
 
-    def with_noise(self, error: float) -> "Difference":
-        """The same with an independent standard error more."""
-        noises = [float(np.hypot(noise, special.ndtri((1 + confidence) / 2) * error))
-                  for noise, confidence in zip((self.noise, self.equal_noise), _confidences(), strict=True)]
-        return Difference(self.value, noises[0], noises[1], self.pairs)
 
-
-def difference(a: Seeds, b: Seeds | float, assumed_sd: float) -> Difference:
+def difference(a: Seeds, b: Seeds | float, assumed_sd: float, error: float = 0.0) -> Difference:
     """a − b; of seeds that pair, where one side's are all among the other's, only these.
 
     Args:
         b: the other side, or a threshold.
         assumed_sd: between the seeds of one configuration.
+        error: a standard error of the difference that has nothing to do with seeds.
     """
     sides, threshold = ([a], b) if isinstance(b, float) else ([a, b], 0.0)
     shared = sorted(set.intersection(*map(set, sides)))
@@ -79,11 +69,12 @@ def difference(a: Seeds, b: Seeds | float, assumed_sd: float) -> Difference:
     measured = [(sd * widening, degrees)]  # standard errors with their degrees of freedom
     if pairs:
         measured.append((float((x[0] - x[1]).std(ddof=1) / np.sqrt(pairs)), pairs - 1))
-    noises = [float(min([special.ndtri((1 + confidence) / 2) * max(assumed_sd, sd) * widening, *(
-        special.stdtrit(degrees, (1 + confidence) / 2) * error for error, degrees in measured if degrees)]))
-        for confidence in _confidences()]
-    other = x[1].mean() if len(x) == 2 else threshold
-    return Difference(float(x[0].mean() - other), noises[0], noises[1], pairs)
+    noises = []
+    for confidence in CONFIDENCES:
+        z = special.ndtri((1 + confidence) / 2)
+        widths = [special.stdtrit(degrees, (1 + confidence) / 2) * found for found, degrees in measured if degrees]
+        noises.append(float(np.hypot(min([z * max(assumed_sd, sd) * widening, *widths]), z * error)))
+    return Difference(float(x[0].mean() - (x[1].mean() if len(x) == 2 else threshold)), noises[0], noises[1], pairs)
 
 
 def paired_task_error(a: Mapping[str, float], b: Mapping[str, float]) -> float:
@@ -97,7 +88,7 @@ def paired_task_error(a: Mapping[str, float], b: Mapping[str, float]) -> float:
     return float(np.sqrt((apart**2).sum() + 1 - apart.sum() ** 2 / n) / n)
 
 
-def task_error(shares: list[float], tasks: list[int]) -> float:
+def task_error(shares: Sequence[float], tasks: Sequence[int]) -> float:
     """Standard error of the difference of two shares of solved tasks that are not known task by task.
 
     The shares are Agresti and Caffo's (one success and one failure more), so that 0 of 32 is not certain.
@@ -112,12 +103,6 @@ def first_at(steps: np.ndarray, values: np.ndarray, level: float) -> float:
     The first passage of a smoothed curve comes the earlier the noisier it is; that of the best rising fit does not.
     """
     rising = optimize.isotonic_regression(values).x
-    there = int(np.searchsorted(rising, level))
-    if there == len(rising):
-        return np.inf
-    return float(np.interp(level, rising[max(there - 1, 0):there + 1], steps[max(there - 1, 0):there + 1]))
-
-
-def _confidences() -> tuple[float, float]:
-    """Of a difference, and of an equality by two one-sided tests."""
-    return THRESHOLDS.confidence, 2 * THRESHOLDS.equal_confidence - 1
+    at = int(np.searchsorted(rising, level))
+    around = slice(max(at - 1, 0), at + 1)
+    return float(np.interp(level, rising[around], steps[around])) if at < len(rising) else np.inf

@@ -19,34 +19,23 @@ from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.wording import listed, number, percent
 
 TIE, UNDECIDED = "tie", "undecided"
-BETTER = {ORIGINAL: "The original dynamics train better", ONLINE: "Online learning trains better"}
-IN_EPOCHS = {ORIGINAL: "The original dynamics are better in epochs only",
-             ONLINE: "Online learning is better in epochs only"}
+SUBJECTS = {ORIGINAL: ("The original dynamics", "train", "are"), ONLINE: ("Online learning", "trains", "is")}
 EXPECTED = ("mode.", "arch.halt_exploration_prob")  # settings in which the baselines differ by design
-Found = Mapping[str, tuple[Finding, Finding, Finding]]  # mode → its accuracy, speed, held-out score
+Found = Mapping[str, tuple[Finding, Finding, Finding]]  # mode → its accuracy, speed, held-out score against the other
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer about two baselines.
+    """The answer about two baselines."""
 
-    Attributes:
-        answer: original, online, tie or undecided.
-        lean: the mode that the numbers lean to where they decide nothing; "" for none.
-        so_far: a run is still going.
-        findings: original against online: final accuracy, speed, held-out score; none where a mode is missing.
-        validations: whether each mode does what the plan hopes of it.
-        others: final accuracy of every other group against each baseline.
-    """
-
-    answer: str
+    answer: str  # original, online, tie or undecided
     headline: str
     why: str
-    lean: str
-    so_far: bool
-    findings: tuple[Finding, ...]
-    validations: tuple[Finding, ...]
-    others: tuple[Finding, ...]
+    lean: str  # the mode that the numbers lean to where they decide nothing; "" for none
+    so_far: bool  # a run is still going
+    findings: tuple[Finding, ...]  # original against online: accuracy, speed, held-out score; none without both modes
+    validations: tuple[Finding, ...]  # whether each mode does what the plan hopes of it
+    others: tuple[Finding, ...]  # final accuracy of every other group against each baseline
     caveats: tuple[str, ...]
     next_step: plan.NextStep
 
@@ -63,25 +52,20 @@ def judge(groups: list[Group], max_seeds: int | None = None) -> Verdict:
     so_far = any(base.unfinished for base in bases.values())
     if len(bases) < 2:
         ((mode, base),) = bases.items()
-        head = q_head(base)
-        hopes = (_validation(base, (head, act_steps(base, head))),) if mode == ORIGINAL else ()
+        hopes = [_validation(base, *_halting(base))] if mode == ORIGINAL else []
         return Verdict(UNDECIDED, f"Undecided{' so far' * so_far}: only runs of the {mode} mode are here",
-                       "The question is about both modes.", "", so_far, (), hopes, others, _caveats(groups),
+                       "The question is about both modes.", "", so_far, (), tuple(hopes), others, _caveats(groups),
                        plan.next_step(UNDECIDED, "", groups, bases))
     original, online = bases[ORIGINAL], bases[ONLINE]
-    pair = Pair(original, online)
-    found = {mode: (final_accuracy(pair), speed(pair), held_out(pair))
-             for mode, pair in ((ORIGINAL, pair), (ONLINE, Pair(online, original)))}
-    answer, why = _concluded(pair, found)
-    lean = answer if answer in found else _lean(pair, found)
-    hopes = []
-    for group in (original, *(group for group in rest if group.identity.preset == "r1")):
-        head = q_head(group)
-        hopes.append(_validation(group, (head, act_steps(group, head), comparable(Pair(group, online)))))
-    accuracy, fast, unseen = found[ONLINE]
-    hopes.append(_validation(online, (fast, accuracy, unseen)))
-    return Verdict(answer, _headline(answer, lean, pair, found, hopes), why, lean, so_far, found[ORIGINAL],
-                   tuple(hopes), others, _caveats(groups, pair),
+    pairs = {ORIGINAL: Pair(original, online), ONLINE: Pair(online, original)}
+    found = {mode: (final_accuracy(pair), speed(pair), held_out(pair)) for mode, pair in pairs.items()}
+    answer, why = _concluded(pairs[ORIGINAL], found)
+    lean = answer if answer in found else _lean(pairs[ORIGINAL], found)
+    hopes = [_validation(group, *_halting(group), comparable(Pair(group, online)))
+             for group in (original, *(group for group in rest if group.identity.preset == "r1"))]
+    hopes.append(_validation(online, *(found[ONLINE][part] for part in (1, 0, 2))))  # in the order of the plan
+    return Verdict(answer, _headline(answer, lean, pairs[ORIGINAL], found, hopes), why, lean, so_far, found[ORIGINAL],
+                   tuple(hopes), others, _caveats(groups, pairs[ORIGINAL]),
                    plan.next_step(answer, lean, groups, bases, max_seeds))
 
 
@@ -89,16 +73,22 @@ def baselines(groups: list[Group]) -> dict[str, Group]:
     """Mode → the group that stands for it: its control in the plan or else the first of its series; of several such,
     the one that shares most settings with a group of the other mode."""
     found = {}
-    for mode in (ORIGINAL, ONLINE):
+    for mode, presets in plan.MAY_STAND_FOR.items():
         theirs = [group for group in groups if group.mode != mode]
-        ours = [(plan.rank_as_baseline(group), min((len(_unexpected(group, other)) for other in theirs), default=0),
-                 group.label, group) for group in groups if group.mode == mode]
+        ours = {((*presets, group.identity.preset).index(group.identity.preset),
+                 min((len(_unexpected(group, other)) for other in theirs), default=0), group.label): group
+                for group in groups if group.mode == mode}
         if ours:
-            found[mode] = min(ours, key=lambda entry: entry[:3])[-1]
+            found[mode] = ours[min(ours)]
     return found
 
 
-def _validation(group: Group, parts: tuple[Finding, ...]) -> Finding:
+def _halting(group: Group) -> tuple[Finding, Finding]:
+    head = q_head(group)
+    return head, act_steps(group, head)
+
+
+def _validation(group: Group, *parts: Finding) -> Finding:
     """Better in all its parts, worse where it is not so in one, or it cannot be told."""
     standings = {part.standing for part in parts}
     standing = (Standing.WORSE if standings & {Standing.WORSE, Standing.EQUAL} else
@@ -134,8 +124,8 @@ def _lean(pair: Pair, found: Found) -> str:
     """The mode that is ahead beyond a margin, by accuracy before speed before held-out score; else the cheaper one."""
     if not all(group.sound for group in pair.groups):
         return next((group.mode for group in pair.groups if group.sound), "")
-    for finding, margin in zip(found[ORIGINAL], (THRESHOLDS.accuracy_margin, SPEED_MARGIN, THRESHOLDS.accuracy_margin),
-                               strict=True):
+    margins = THRESHOLDS.accuracy_margin, SPEED_MARGIN, THRESHOLDS.accuracy_margin
+    for finding, margin in zip(found[ORIGINAL], margins, strict=True):
         if finding.difference and abs(finding.difference.value) > margin:
             return ORIGINAL if finding.difference.value > 0 else ONLINE
     return min(pair.groups, key=lambda group: float(np.mean(group.ends("hours")))).mode if pair.shared("hours") else ""
@@ -143,7 +133,7 @@ def _lean(pair: Pair, found: Found) -> str:
 
 def _headline(answer: str, lean: str, pair: Pair, found: Found, hopes: Sequence[Finding]) -> str:
     """The answer with its axis, what speaks against it, and what makes it provisional."""
-    mine, ahead = found[lean or ORIGINAL], pair.groups[lean == ONLINE].label
+    mine, ahead = found[lean or ORIGINAL], pair.labels[lean == ONLINE]
     if answer == TIE:
         return "A tie: same exact accuracy, same speed" + (f", {ahead} is cheaper" if lean else "")
     clear = [f for f in mine if (f.standing == Standing.BETTER if answer == lean else
@@ -154,10 +144,10 @@ def _headline(answer: str, lean: str, pair: Pair, found: Found, hopes: Sequence[
     singles = [group.label for group in pair.groups if len(group.seeds) == 1]
     doubts = ["one seed each" if len(singles) == 2 else f"one seed of {singles[0]}"] if singles else []
     if answer == UNDECIDED:
-        clash = {f.standing for f in mine} >= {Standing.BETTER, Standing.WORSE}
-        return ", ".join(["Undecided" + " so far" * any(group.unfinished for group in pair.groups)
-                          + ": the criteria disagree" * clash
-                          + (f"; leaning to {ahead} ({', '.join(points)})" if lean and points else ""), *doubts])
+        so_far = " so far" * any(group.unfinished for group in pair.groups)
+        clash = ": the criteria disagree" * ({f.standing for f in mine} >= {Standing.BETTER, Standing.WORSE})
+        leaning = f"; leaning to {ahead} ({', '.join(points)})" if lean and points else ""
+        return ", ".join([f"Undecided{so_far}{clash}{leaning}", *doubts])
     costs = [f"{number(ratio)} × the {axis}" for axis, ratio in mine[1].ratios.items() if np.log(ratio) > SPEED_MARGIN]
     against = [f"{listed(costs)} to {percent(mine[1].numbers['level'])} exact"] if costs else []
     failed = [f"{f.question}: {f.reason or f.evidence.split(';')[0]}" for hope in hopes if hope.subject == ahead
@@ -165,8 +155,9 @@ def _headline(answer: str, lean: str, pair: Pair, found: Found, hopes: Sequence[
     against += [f"{ahead} fails its own validation ({'; '.join(failed)})"] if failed else []
     doubts += [f"{group.label} stands for {plan.BASELINES[group.mode].upper()}" for group in pair.groups
                if group.identity.preset != plan.BASELINES[group.mode]]
-    words = IN_EPOCHS if clear == [mine[1]] and len(points) == 1 else BETTER
-    return (f"{words[answer]}: {', '.join(points)}" + (f", but {' and '.join(against)}" if against else "")
+    name, trains, is_ = SUBJECTS[answer]
+    verb = f"{is_} better in epochs only" if clear == [mine[1]] and len(points) == 1 else f"{trains} better"
+    return (f"{name} {verb}: {', '.join(points)}" + (f", but {' and '.join(against)}" if against else "")
             + (f" (provisional: {', '.join(doubts)})" if doubts else ""))
 
 
@@ -182,26 +173,25 @@ def _point(finding: Finding) -> str:
 
 def _caveats(groups: Sequence[Group], pair: Pair | None = None) -> tuple[str, ...]:
     """What a reader must know before believing a verdict."""
-    found = []
-    if pair and (apart := _unexpected(*pair.groups)):
-        a, b = (group.label for group in pair.groups)
-        more = f" and {len(apart) - 6} more" if len(apart) > 6 else ""
-        found.append(f"{a} and {b} differ also in {listed(apart[:6])}{more}.")
-    if pair and (singles := [group.label for group in pair.groups if len(group.seeds) == 1]):
-        found.append(f"One seed of {listed(singles)}: seeds are taken to differ by a standard deviation of "
-                     f"{THRESHOLDS.seed_sd} in accuracy and {percent(THRESHOLDS.seed_log_time_sd)} in time.")
-    if pair and "went on" in pair.at:
-        found.append(f"Final values are compared{pair.at}.")
-    if unnamed := [group.label for group in groups if not group.identity.is_recorded]:
-        found.append(f"{listed(unnamed)}: started by a version, or a program, that records no preset; which run of the "
-                     "plan it is goes by its name, and the commands below leave out what else it was given.")
-    found += [f"{run.label}: {note}." for group in groups for run in group.runs for note in run.notes]
-    found += [f"{group.label}: some of its runs have the same seed, and count as one." for group in groups
-              if len(group.seeds) < len(group.runs)]
-    if any(group.setting("train.load_pretrained_decoder") for group in groups):
-        found.append("A pretrained decoder was loaded. The published one was trained with the evaluation tasks' "
-                     "demonstrations: a held-out score that starts from it is not clean.")
-    return tuple(found)
+    apart = _unexpected(*pair.groups) if pair else []
+    singles = [group.label for group in pair.groups if len(group.seeds) == 1] if pair else []
+    unnamed = [group.label for group in groups if not group.identity.is_recorded]
+    repeated = [group.label for group in groups if len(group.seeds) < len(group.runs)]
+    pretrained = [group.label for group in groups if group.setting("train.load_pretrained_decoder")]
+    rest = [f"{len(apart) - 6} more"] if len(apart) > 6 else []
+    found = {
+        "the baselines differ also in {}.": [*apart[:6], *rest],
+        f"one seed of {{}}: seeds are taken to differ by a standard deviation of {THRESHOLDS.seed_sd} in accuracy and "
+        f"{percent(THRESHOLDS.seed_log_time_sd)} in time.": singles,
+        "final values are compared{}.": [pair.at] if pair and pair.cut else [],
+        "no preset is recorded of {}: which run of the plan it is goes by its name, and the commands below leave out "
+        "what else it was given.": unnamed,
+        "some runs of {} have the same seed, and count as one.": repeated,
+        "{} began with a pretrained decoder. The published one was trained with the evaluation tasks' demonstrations: "
+        "a held-out score that starts from it is not clean.": pretrained,
+    }
+    return (*(text.format(listed(words)) for text, words in found.items() if words),
+            *(f"{run.label}: {note}." for group in groups for run in group.runs for note in run.notes))
 
 
 def _unexpected(a: Group, b: Group) -> list[str]:

@@ -1,6 +1,7 @@
 """How numbers read in a sentence or a table."""
 
 import math
+from collections.abc import Sequence
 
 
 def number(value: float | None) -> str:
@@ -35,6 +36,6 @@ def seeds(count: int) -> str:
     return "one seed" if count == 1 else f"{count} seeds"
 
 
-def listed(words: list[str]) -> str:
+def listed(words: Sequence[str]) -> str:
     """`a, b and c`."""
     return " and ".join([*filter(None, [", ".join(words[:-1])]), *words[-1:]])

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from trm_jax import pages
 from trm_jax.data.arc.draw import PALETTE
 from trm_jax.data.arc.grids import Grid
 from trm_jax.data.arc.tasks import Task
 from trm_jax.data.arc.voting import ATTEMPTS, Votes
 from trm_jax.evaluation.results import facts, remarks
-from trm_jax.pages import kit
 
 # Status of a task → what it is called; also the order of the filters.
 STATUSES = {"solved": "Solved", "unsolved": "Unsolved", "unknown": "No known answer", "left_out": "Not evaluated"}
@@ -36,7 +36,7 @@ def build(metrics: dict[str, Any], tasks: tuple[Task, ...], votes: Votes) -> str
         "remarks": "".join(f"<li>{escape(remark)}</li>" for remark in remarks(metrics)),
         "filters": _filters(counts),
     }
-    return kit.build(__package__, parts,
+    return pages.build(__package__, parts,
                      {"palette": ["#" + bytes(colour).hex() for colour in PALETTE], "tasks": entries})
 
 
