@@ -4,21 +4,18 @@ examples
     ./launch.sh suite --config-suffix=:tiny o1 l1 r1      these presets at CPU size, then a report
     ./launch.sh suite --seeds=0,1,2 o1 l1                 each with three seeds
     ./launch.sh suite --gpus=0,1/2,3 o1 l1                side by side, on two GPUs each
-    ./launch.sh suite plan                                the plan's decision tree: O1 and L1 with three seeds each,
-                                                          compare, then what the verdict names, and so on to its end
-    ./launch.sh suite plan --decoder=pretrained/trm_arc1  every run starts from this pretrained decoder
+    ./launch.sh suite plan --decoder=pretrained/trm_arc1  the plan's decision tree, every run from this decoder: O1 and
+                                                          L1 with three seeds each, compare, then what the verdict
+                                                          names, and so on to its end
     ./launch.sh suite --root=runs/lr3 o1 l1 --config.optim.lr=3e-4
 
-what is written
-    ROOT/o1, ROOT/o1-tiny, ROOT/o1-tiny_seed1, …          a folder for each preset, size and seed
-    OUT/report.html, OUT/summary.json                     the comparison; the plan renews it after every stage
-    A relative ROOT or OUT lies in the repository, wherever the command is given.
+ROOT gets a folder for each preset, size and seed (o1, o1-tiny, o1-tiny_seed1), OUT report.html and summary.json, which
+the plan renews after every stage. Relative ones lie in the repository.
 
-starting it again
-    A run goes on in its folder from its last checkpoint, and a finished one costs seconds. A folder takes no run with
-    other settings than it has: besides the seed, everything that an override changes needs another --root.
-    The plan takes all runs of its presets and its size under ROOT into account, and goes on where they stand. While
-    they do not decide, it adds a seed of each baseline, up to --max-seeds; then it follows the lean, and says so.
+Started again, a run goes on in its folder from its last checkpoint, and a finished one costs seconds. A folder takes no
+run with other settings than it has: besides the seed, everything that an override changes needs another --root. The
+plan takes all runs of its presets and its size under ROOT into account, and goes on where they stand. While they do not
+decide, it adds a seed of each baseline, up to --max-seeds; then it follows the lean, and says so.
 
 A run that fails stops the suite: what is under way is finished, nothing more is started. Ctrl-C stops the runs after
 their running step, with a checkpoint; a second one ends them at once.
@@ -27,14 +24,17 @@ their running step, with a checkpoint; a second one ends them at once.
 import argparse
 import os
 import re
+import shlex
 import signal
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, Python looks in tools/ only
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # run as a script, Python looks in tools/ only
 
-from tools.side_by_side import ROOT, SuiteError, run_all
 from trm_jax import compare
 from trm_jax.beside import presets
 from trm_jax.comparison.events import RunError
@@ -45,25 +45,15 @@ from trm_jax.paths import user_path
 from trm_jax.terminal import speak_plainly
 
 INTERRUPTED = 128 + signal.SIGINT  # exit status
+POLL_S = 0.1
+PROCESSES = "TRM_PROCESSES"  # set by launch.sh: as so many processes each training run is started
 
 
-def planned(options: argparse.Namespace, names: Sequence[str]) -> list[PlannedRun]:
-    """These presets with every seed, each in its own folder."""
-    return [PlannedRun(name, options.size, seed, options.overrides,
-                       str(options.root / folder_name(name, options.size, seed)))
-            for name in names for seed in options.seeds]
+class SuiteError(Exception):
+    """Something that stops the suite, told in one line."""
 
 
-def start(runs: Sequence[PlannedRun], options: argparse.Namespace) -> None:
-    """Trains the runs to their ends. Raises SuiteError: see `run_all`."""
-    run_all([train_command(run) for run in runs], options.gpus)
-
-
-def train_command(run: PlannedRun) -> list[str]:
-    return [sys.executable, "-m", "trm_jax.train", *arguments(run)]
-
-
-def walk_plan(options: argparse.Namespace, start: Callable = start) -> None:
+def walk_plan(options: argparse.Namespace, start: Callable) -> None:
     """Runs the baselines, then whatever the verdict on all runs so far names, until it names nothing.
 
     Raises:
@@ -82,6 +72,13 @@ def walk_plan(options: argparse.Namespace, start: Callable = start) -> None:
     print("suite: the plan is done")
 
 
+def planned(options: argparse.Namespace, names: Sequence[str]) -> list[PlannedRun]:
+    """These presets with every seed, each in its own folder."""
+    return [PlannedRun(name, options.size, seed, options.overrides,
+                       str(options.root / folder_name(name, options.size, seed)))
+            for name in names for seed in options.seeds]
+
+
 def found(root: Path, size: str) -> list[Run]:
     """The runs of the plan's presets at this size under `root` that have logged something."""
     runs = []
@@ -92,6 +89,60 @@ def found(root: Path, size: str) -> list[Run]:
         except RunError as error:
             print(f"suite: left out of the comparison: {error}")
     return [run for run in runs if run.label.startswith(run.identity.preset or "no preset")]
+
+
+# ── Processes ──
+
+
+def start(runs: Sequence[PlannedRun], options: argparse.Namespace) -> None:
+    """Trains the runs to their ends. Raises SuiteError: see `run_all`."""
+    run_all([[sys.executable, "-m", "trm_jax.train", *arguments(run)] for run in runs], options.gpus)
+
+
+def run_all(commands: Iterable[list[str]], gpus: Sequence[Sequence[str]]) -> None:
+    """Runs the commands, as many at once as there are groups of `gpus` (one group of none: the whole machine).
+
+    Raises:
+        SuiteError: a run failed; those under way are finished first, and no other is started.
+        KeyboardInterrupt: Ctrl-C; all have been stopped.
+    """
+    waiting, free, failed = list(commands), list(gpus), []
+    running: dict[subprocess.Popen, Sequence[str]] = {}
+    try:
+        while running or (waiting and not failed):
+            while waiting and free and not failed:
+                group = free.pop(0)
+                running[_started(waiting.pop(0), group)] = group
+            for process in [process for process in running if process.poll() is not None]:
+                free.append(running.pop(process))
+                if process.returncode:
+                    failed.append(f"exit code {process.returncode} from: {shlex.join(process.args)}")
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        _stop(running)
+        raise
+    if failed:
+        raise SuiteError("; ".join(failed))
+
+
+def _started(command: list[str], gpus: Sequence[str]) -> subprocess.Popen:
+    """A run out of reach of the terminal's Ctrl-C, which is passed on to it by `_stop`, once."""
+    if os.environ.get(PROCESSES) and "trm_jax.train" in command:
+        command = [sys.executable, "tools/processes.py", os.environ[PROCESSES], *command]
+    print(f"suite: {shlex.join(command)}", flush=True)
+    visible = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | visible, process_group=0)
+
+
+def _stop(processes: Iterable[subprocess.Popen]) -> None:
+    """Asks the runs to save and stop, and waits for them; Ctrl-C meanwhile asks again, which ends them at once."""
+    for process in processes:
+        process.terminate()
+    try:
+        for process in processes:
+            process.wait()
+    except KeyboardInterrupt:
+        _stop(processes)
 
 
 # ── The command line ──
@@ -113,21 +164,24 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options, with what every run is given as `overrides`, "section.field" → text."""
     parser = argparse.ArgumentParser(prog="./launch.sh suite", description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("presets", nargs="+", help=f"`plan`, or any of: {', '.join(presets())}")
-    parser.add_argument("--config-suffix", default="", choices=["", ":tiny"], metavar=":tiny",
-                        help="size of every preset; full size without it")
-    parser.add_argument("--seeds", type=seed_list, help="seeds of every preset (0), of the plan's baselines (0,1,2)")
-    parser.add_argument("--max-seeds", type=int, default=5, help="plan: most seeds of each baseline (5)")
-    parser.add_argument("--decoder", type=user_path, help="pretrained decoder that every run starts from")
-    parser.add_argument("--root", type=user_path, default=Path("runs"), help="folder of the run folders (runs)")
-    parser.add_argument("--out", type=user_path, default=Path("report"), help="folder of the report (report)")
-    parser.add_argument("--gpus", type=gpu_groups, default="", help="groups of GPUs to run side by side on: 0,1/2,3")
+    option = parser.add_argument
+    option("presets", nargs="+", help=f"`plan`, or any of: {', '.join(presets())}")
+    option("--config-suffix", default="", choices=["", ":tiny"], help="size of every preset; full size without it")
+    option("--seeds", type=seed_list, help="seeds of every preset (0), of the plan's baselines (0,1,2)")
+    option("--max-seeds", type=int, default=5, help="plan: most seeds of each baseline (5)")
+    option("--decoder", type=user_path, help="pretrained decoder that every run starts from")
+    option("--root", type=user_path, default=Path("runs"), help="folder of the run folders (runs)")
+    option("--out", type=user_path, default=Path("report"), help="folder of the report (report)")
+    option("--gpus", type=gpu_groups, default="", help="groups of GPUs to run side by side on: 0,1/2,3")
     options, rest = parser.parse_known_args(argv)
-    options.size = options.config_suffix.removeprefix(":")
-    options.presets = list(dict.fromkeys(options.presets))
+    options.size, options.presets = options.config_suffix.removeprefix(":"), list(dict.fromkeys(options.presets))
     is_plan = options.presets == ["plan"]
     options.seeds = options.seeds or list(range(min(THRESHOLDS.plan_seeds, options.max_seeds) if is_plan else 1))
     options.overrides = {"train.load_pretrained_decoder": str(options.decoder)} if options.decoder else {}
+    if unknown := [name for name in options.presets if name not in presets() and not is_plan]:
+        parser.error(f"unknown preset {unknown[0]!r}; choose from: plan (alone), {', '.join(presets())}")
+    if options.max_seeds < 1:
+        parser.error(f"--max-seeds={options.max_seeds} leaves nothing to run")
     for word in rest:
         field, _, value = word.removeprefix("--config.").partition("=")
         if not re.match(r"--config\.\w+\.\w+=", word):
@@ -137,10 +191,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         if is_plan and field.startswith(DECIDING):
             parser.error(f"{word}: this is what the presets of the plan differ in")
         options.overrides[field] = value
-    if unknown := [name for name in options.presets if name not in presets() and not is_plan]:
-        parser.error(f"unknown preset {unknown[0]!r}; choose from: plan (alone), {', '.join(presets())}")
-    if options.max_seeds < 1:
-        parser.error(f"--max-seeds={options.max_seeds} leaves nothing to run")
     return options
 
 
@@ -152,7 +202,7 @@ def main(argv: Sequence[str]) -> None:
         signal.signal(number, signal.default_int_handler)
     try:
         if options.presets == ["plan"]:
-            walk_plan(options)
+            walk_plan(options, start)
         else:
             runs = planned(options, options.presets)
             start(runs, options)

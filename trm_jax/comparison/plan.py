@@ -26,7 +26,7 @@ E_SERIES = ("e1", "e2", "e3")
 MAY_STAND_FOR = {ORIGINAL: ("o1", "o2", "o3", "r1", *E_SERIES), ONLINE: ("l1", "l2", "l3", *E_SERIES)}
 VARIED = ("mode.", "arch.halt_exploration_prob")  # fields that presets of one encoder differ in
 DECIDING = (*VARIED, "encoder.type", "encoder.num_layers", "encoder.set_layers", "encoder.norm_style")
-LAUNCHER = "./launch.sh" if (Path(__file__).parents[2] / "launch.sh").is_file() else "trm_jax train"
+LAUNCHER = ["./launch.sh"] if (Path(__file__).parents[2] / "launch.sh").is_file() else ["trm_jax", "train"]
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class PlannedRun:
 @dataclass(frozen=True)
 class NextStep:
     what: str
-    runs: tuple[PlannedRun, ...] = ()
+    runs: Sequence[PlannedRun] = ()
     is_end: bool = False  # of the plan
 
 
 def command(run: PlannedRun) -> list[str]:
-    """What starts a run: from a checkout by launch.sh, where the package was installed by its own command."""
-    return [*LAUNCHER.split(), *arguments(run)]
+    """What starts a run: launch.sh in a checkout, the package's own command where it was installed."""
+    return [*LAUNCHER, *arguments(run)]
 
 
 def arguments(run: PlannedRun) -> list[str]:
@@ -82,7 +82,7 @@ def next_step(answer: str, lean: str, groups: Sequence[Group], bases: Mapping[st
     if unfinished := [run for base in bases.values() for run in base.unfinished]:
         where = listed([f"{run.label} ({percent(run.progress or 0)} done)" for run in unfinished])
         return NextStep(f"Finish {where}: the command it was started with goes on from the last checkpoint.",
-                        tuple(map(_again, unfinished)))
+                        [_again(run) for run in unfinished])
     found = f"{bases[answer].label} is better" if answer in bases else ""
     count = min(len(base.seeds) for base in bases.values())
     if not found or count < THRESHOLDS.branch_seeds:
@@ -91,27 +91,14 @@ def next_step(answer: str, lean: str, groups: Sequence[Group], bases: Mapping[st
         answer, found = lean, found or (f"Nothing tells them apart with {seeds(count)}; this is no finding, but the "
                                         f"numbers lean to {bases[lean].label}")
     base, ours = bases[answer], [group for group in groups if group.mode == answer]
-    some = base.seeds[:THRESHOLDS.plan_seeds]
-    if branch := _missing(BRANCHES[answer], ours, base, _carried(base), some):
-        return NextStep(f"{found}: find out {BRANCH_MEANINGS[answer]} with {_upper(branch)}.", branch)
     best = _best_of(ours, base)
-    if encoders := _missing(E_SERIES, ours, best, _carried(best) | _training_of(best), some):
-        return NextStep(f"{best.label} is the best of its mode: compare encoders under it with {_upper(encoders)}.",
-                        encoders)
-    finals = {group.label: float(np.mean(list(group.final(exact_tag(group), 0.0).values()))) for group in ours
-              if group.identity.preset in E_SERIES}
-    ranking = ", ".join(f"{label} {number(finals[label])}" for label in sorted(finals, key=lambda one: -finals[one]))
-    return NextStep(f"The plan is done. Encoders by final exact accuracy: {ranking}.", is_end=True)
-
-
-def _best_of(groups: Sequence[Group], base: Group) -> Group:
-    """The baseline of a mode or, of its groups clearly above it in final exact accuracy, the highest."""
-    found = [(base, 0.0)]
-    for group in groups:
-        accuracy = final_accuracy(Pair(group, base))
-        if group.identity.preset[:1] not in ("e", "r", "") and accuracy.standing == Standing.BETTER:
-            found.append((group, accuracy.difference.value if accuracy.difference else 0.0))
-    return max(found, key=lambda entry: entry[1])[0]
+    ends = {group.label: float(np.mean(list(group.final(exact_tag(group), 0.0).values()))) for group in ours
+            if group.identity.preset in E_SERIES}
+    ranking = ", ".join(f"{label} {number(ends[label])}" for label in sorted(ends, key=lambda label: -ends[label]))
+    return (_stage(f"{found}: find out {BRANCH_MEANINGS[answer]}", BRANCHES[answer], ours, base, {}, base.seeds)
+            or _stage(f"{best.label} is the best of its mode: compare encoders under it", E_SERIES, ours, best,
+                      _training_of(best), base.seeds)
+            or NextStep(f"The plan is done. Encoders by final exact accuracy: {ranking}.", is_end=True))
 
 
 def _more_seeds(answer: str, bases: Mapping[str, Group], at_least: int) -> NextStep:
@@ -122,32 +109,40 @@ def _more_seeds(answer: str, bases: Mapping[str, Group], at_least: int) -> NextS
     lacking = any(set(there) - set(base.seeds) for base in bases.values())
     count = max(min(THRESHOLDS.plan_seeds, at_least), len(there) + (not lacking))
     wanted = sorted([*there, *(seed for seed in range(count) if seed not in there)][:count])
-    runs = [run for mode, base in bases.items()
-            for run in _beside(base, base.identity.preset or BASELINES[mode], base.identity.overrides,
-                               [seed for seed in wanted if seed not in base.seeds])]
     why = {"tie": "The plan has no branch for a tie: settle it with more seeds",
            "undecided": "Add seeds of both and compare again"}.get(answer, "One seed names no branch: add seeds")
-    return NextStep(f"{why} ({', '.join(f'{base.label} has {len(base.seeds)}' for base in bases.values())}).",
-                    tuple(runs))
+    return NextStep(f"{why} ({', '.join(f'{base.label} has {len(base.seeds)}' for base in bases.values())}).", [
+        run for mode, base in bases.items() for run in _beside(
+            base, base.identity.preset or BASELINES[mode], base.identity.overrides, set(wanted) - set(base.seeds))])
 
 
-def _missing(presets: Iterable[str], groups: Sequence[Group], base: Group, overrides: Mapping[str, Any],
-             seeds: Sequence[int]) -> tuple[PlannedRun, ...]:
-    """Of the presets that are not among `groups` with the seeds of their baseline, or not finished there, the runs."""
-    found: list[PlannedRun] = []
+def _stage(why: str, presets: Iterable[str], groups: Sequence[Group], base: Group, overrides: Mapping[str, Any],
+           seeds: Sequence[int]) -> NextStep | None:
+    """The presets that are not among `groups` with the first of the seeds, or not finished there; None for none."""
+    runs: list[PlannedRun] = []
     for preset in presets:
         there = [group for group in groups if group.identity.preset == preset]
-        found += [_again(run) for group in there for run in group.unfinished]
-        done = {seed for group in there for seed in group.seeds}
-        found += _beside(base, preset, overrides, [seed for seed in seeds if seed not in done])
-    return tuple(found)
+        runs += [_again(run) for group in there for run in group.unfinished]
+        runs += _beside(base, preset, _carried(base) | overrides, set(seeds[:THRESHOLDS.plan_seeds]).difference(
+            *(group.seeds for group in there)))
+    names = listed([preset.upper() for preset in dict.fromkeys(run.preset for run in runs)])
+    return NextStep(f"{why} with {names}.", runs) if runs else None
 
 
-def _beside(base: Group, preset: str, overrides: Mapping[str, Any], seeds: Sequence[int]) -> tuple[PlannedRun, ...]:
+def _best_of(groups: Sequence[Group], base: Group) -> Group:
+    """The baseline of a mode or, of its groups clearly above it in final exact accuracy, the highest."""
+    rivals = [group for group in groups if group.identity.preset[:1] not in ("e", "r", "")]
+    found = {group: final_accuracy(Pair(group, base)) for group in rivals}
+    above = {group: finding.difference.value for group, finding in found.items()
+             if finding.standing == Standing.BETTER and finding.difference}
+    return max(above, key=lambda group: above[group], default=base)
+
+
+def _beside(base: Group, preset: str, overrides: Mapping[str, Any], seeds: Iterable[int]) -> list[PlannedRun]:
     """Runs of `preset` in folders beside those of `base`, at their size."""
     size, home = base.identity.size, base.runs[0].path.parent
-    return tuple(PlannedRun(preset, size, seed, dict(overrides), str(home / folder_name(preset, size, seed)))
-                 for seed in seeds)
+    return [PlannedRun(preset, size, seed, dict(overrides), str(home / folder_name(preset, size, seed)))
+            for seed in sorted(seeds)]
 
 
 def _again(run: Run) -> PlannedRun:
@@ -171,7 +166,3 @@ def _training_of(best: Group) -> dict[str, Any]:
         if best.identity.size:  # small online presets make the same number of updates in fewer epochs
             names += ["train.epochs", "train.eval_interval", "train.log_every_steps"]
     return found | {name: best.setting(name) for name in names if best.setting(name) is not None}
-
-
-def _upper(runs: Sequence[PlannedRun]) -> str:
-    return listed([preset.upper() for preset in dict.fromkeys(run.preset for run in runs)])
