@@ -32,8 +32,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # run as a script, Python looks in tools/ only
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, Python looks in tools/ only
 
 from trm_jax import compare
 from trm_jax.beside import presets
@@ -44,6 +43,7 @@ from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.paths import user_path
 from trm_jax.terminal import speak_plainly
 
+ROOT = Path(__file__).resolve().parents[1]
 INTERRUPTED = 128 + signal.SIGINT  # exit status
 POLL_S = 0.1
 PROCESSES = "TRM_PROCESSES"  # set by launch.sh: as so many processes each training run is started

@@ -14,6 +14,11 @@ from trm_jax.metric_table import BY_TAG, EXACT, HALTED_STEPS, Q_HEAD, STEPS
 PLAN_MAX_STEPS = 16  # halt_max_steps of the plan, where a run does not say its own
 
 
+def halting(group: Group) -> tuple[Finding, Finding]:
+    head = q_head(group)
+    return head, act_steps(group, head)
+
+
 def q_head(group: Group) -> Finding:
     """The Q-head knows what is right: above the plan's 80 %.
 

@@ -61,7 +61,7 @@ def protocol(group: Group) -> str:
 
 
 def scores(group: Group, cut: tuple[str, float] | None = None) -> Scores:
-    """Full evaluations of the last checkpoint, and the last ones of training; a seed that diverged has solved nothing."""
+    """Full evaluations of the last checkpoint, and those at the end of training; a diverged seed has solved nothing."""
     word = protocol(group)
     found: Scores = {}
     for run in group.sound:

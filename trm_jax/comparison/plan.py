@@ -123,7 +123,7 @@ def _stage(why: str, presets: Iterable[str], groups: Sequence[Group], base: Grou
     for preset in presets:
         there = [group for group in groups if group.identity.preset == preset]
         runs += [_again(run) for group in there for run in group.unfinished]
-        runs += _beside(base, preset, _carried(base) | overrides, set(seeds[:THRESHOLDS.plan_seeds]).difference(
+        runs += _beside(base, preset, {**_carried(base), **overrides}, set(seeds[:THRESHOLDS.plan_seeds]).difference(
             *(group.seeds for group in there)))
     names = listed([preset.upper() for preset in dict.fromkeys(run.preset for run in runs)])
     return NextStep(f"{why} with {names}.", runs) if runs else None

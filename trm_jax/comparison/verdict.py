@@ -11,7 +11,7 @@ import numpy as np
 from trm_jax.comparison import plan
 from trm_jax.comparison.criteria import SPEED_MARGIN, Finding, Pair, comparable, final_accuracy, speed
 from trm_jax.comparison.groups import Group, learnt_from
-from trm_jax.comparison.halting import act_steps, q_head
+from trm_jax.comparison.halting import halting
 from trm_jax.comparison.held_out import held_out
 from trm_jax.comparison.plan import ONLINE, ORIGINAL
 from trm_jax.comparison.statistics import Standing
@@ -33,10 +33,10 @@ class Verdict:
     why: str
     lean: str  # the mode that the numbers lean to where they decide nothing; "" for none
     so_far: bool  # a run is still going
-    findings: tuple[Finding, ...]  # original against online: accuracy, speed, held-out score; none without both modes
-    validations: tuple[Finding, ...]  # whether each mode does what the plan hopes of it
-    others: tuple[Finding, ...]  # final accuracy of every other group against each baseline
-    caveats: tuple[str, ...]
+    findings: Sequence[Finding]  # original against online: accuracy, speed, held-out score; none without both modes
+    validations: Sequence[Finding]  # whether each mode does what the plan hopes of it
+    others: Sequence[Finding]  # final accuracy of every other group against each baseline
+    caveats: Sequence[str]
     next_step: plan.NextStep
 
 
@@ -48,24 +48,25 @@ def judge(groups: list[Group], max_seeds: int | None = None) -> Verdict:
     """
     bases = baselines(groups)
     rest = [group for group in groups if group not in bases.values()]
-    others = tuple(final_accuracy(Pair(group, base)) for group in rest for base in bases.values())
+    others = [final_accuracy(Pair(group, base)) for group in rest for base in bases.values()]
     so_far = any(base.unfinished for base in bases.values())
     if len(bases) < 2:
         ((mode, base),) = bases.items()
-        hopes = [_validation(base, *_halting(base))] if mode == ORIGINAL else []
+        hopes = [_validation(base, *halting(base))] if mode == ORIGINAL else []
         return Verdict(UNDECIDED, f"Undecided{' so far' * so_far}: only runs of the {mode} mode are here",
-                       "The question is about both modes.", "", so_far, (), tuple(hopes), others, _caveats(groups),
+                       "The question is about both modes.", "", so_far, (), hopes, others, _caveats(groups),
                        plan.next_step(UNDECIDED, "", groups, bases))
     original, online = bases[ORIGINAL], bases[ONLINE]
-    pairs = {ORIGINAL: Pair(original, online), ONLINE: Pair(online, original)}
-    found = {mode: (final_accuracy(pair), speed(pair), held_out(pair)) for mode, pair in pairs.items()}
-    answer, why = _concluded(pairs[ORIGINAL], found)
-    lean = answer if answer in found else _lean(pairs[ORIGINAL], found)
-    hopes = [_validation(group, *_halting(group), comparable(Pair(group, online)))
+    pair = Pair(original, online)
+    found = {side.groups[0].mode: (final_accuracy(side), speed(side), held_out(side))
+             for side in (pair, Pair(online, original))}
+    answer, why = _concluded(pair, found)
+    lean = answer if answer in found else _lean(pair, found)
+    hopes = [_validation(group, *halting(group), comparable(Pair(group, online)))
              for group in (original, *(group for group in rest if group.identity.preset == "r1"))]
     hopes.append(_validation(online, *(found[ONLINE][part] for part in (1, 0, 2))))  # in the order of the plan
-    return Verdict(answer, _headline(answer, lean, pairs[ORIGINAL], found, hopes), why, lean, so_far, found[ORIGINAL],
-                   tuple(hopes), others, _caveats(groups, pairs[ORIGINAL]),
+    headline = _headline(answer, lean, so_far, pair, found, hopes)
+    return Verdict(answer, headline, why, lean, so_far, found[ORIGINAL], hopes, others, _caveats(groups, pair),
                    plan.next_step(answer, lean, groups, bases, max_seeds))
 
 
@@ -83,16 +84,10 @@ def baselines(groups: list[Group]) -> dict[str, Group]:
     return found
 
 
-def _halting(group: Group) -> tuple[Finding, Finding]:
-    head = q_head(group)
-    return head, act_steps(group, head)
-
-
 def _validation(group: Group, *parts: Finding) -> Finding:
     """Better in all its parts, worse where it is not so in one, or it cannot be told."""
-    standings = {part.standing for part in parts}
-    standing = (Standing.WORSE if standings & {Standing.WORSE, Standing.EQUAL} else
-                Standing.UNDECIDED if Standing.UNDECIDED in standings else Standing.BETTER)
+    standings = {Standing.WORSE if part.standing == Standing.EQUAL else part.standing for part in parts}
+    standing = next(one for one in (Standing.WORSE, Standing.UNDECIDED, Standing.BETTER) if one in standings)
     return Finding(f"{group.label} as the plan hopes", group.label, group.mode, standing, parts=parts)
 
 
@@ -131,7 +126,7 @@ def _lean(pair: Pair, found: Found) -> str:
     return min(pair.groups, key=lambda group: float(np.mean(group.ends("hours")))).mode if pair.shared("hours") else ""
 
 
-def _headline(answer: str, lean: str, pair: Pair, found: Found, hopes: Sequence[Finding]) -> str:
+def _headline(answer: str, lean: str, so_far: bool, pair: Pair, found: Found, hopes: Sequence[Finding]) -> str:
     """The answer with its axis, what speaks against it, and what makes it provisional."""
     mine, ahead = found[lean or ORIGINAL], pair.labels[lean == ONLINE]
     if answer == TIE:
@@ -144,10 +139,9 @@ def _headline(answer: str, lean: str, pair: Pair, found: Found, hopes: Sequence[
     singles = [group.label for group in pair.groups if len(group.seeds) == 1]
     doubts = ["one seed each" if len(singles) == 2 else f"one seed of {singles[0]}"] if singles else []
     if answer == UNDECIDED:
-        so_far = " so far" * any(group.unfinished for group in pair.groups)
         clash = ": the criteria disagree" * ({f.standing for f in mine} >= {Standing.BETTER, Standing.WORSE})
         leaning = f"; leaning to {ahead} ({', '.join(points)})" if lean and points else ""
-        return ", ".join([f"Undecided{so_far}{clash}{leaning}", *doubts])
+        return ", ".join([f"Undecided{' so far' * so_far}{clash}{leaning}", *doubts])
     costs = [f"{number(ratio)} × the {axis}" for axis, ratio in mine[1].ratios.items() if np.log(ratio) > SPEED_MARGIN]
     against = [f"{listed(costs)} to {percent(mine[1].numbers['level'])} exact"] if costs else []
     failed = [f"{f.question}: {f.reason or f.evidence.split(';')[0]}" for hope in hopes if hope.subject == ahead
@@ -171,7 +165,7 @@ def _point(finding: Finding) -> str:
     return f"{finding.numbers.get('protocol', 'exact accuracy')} {ours} against {theirs}"
 
 
-def _caveats(groups: Sequence[Group], pair: Pair | None = None) -> tuple[str, ...]:
+def _caveats(groups: Sequence[Group], pair: Pair | None = None) -> list[str]:
     """What a reader must know before believing a verdict."""
     apart = _unexpected(*pair.groups) if pair else []
     singles = [group.label for group in pair.groups if len(group.seeds) == 1] if pair else []
@@ -180,18 +174,18 @@ def _caveats(groups: Sequence[Group], pair: Pair | None = None) -> tuple[str, ..
     pretrained = [group.label for group in groups if group.setting("train.load_pretrained_decoder")]
     rest = [f"{len(apart) - 6} more"] if len(apart) > 6 else []
     found = {
-        "the baselines differ also in {}.": [*apart[:6], *rest],
-        f"one seed of {{}}: seeds are taken to differ by a standard deviation of {THRESHOLDS.seed_sd} in accuracy and "
+        "The baselines differ also in {}.": [*apart[:6], *rest],
+        f"One seed of {{}}: seeds are taken to differ by a standard deviation of {THRESHOLDS.seed_sd} in accuracy and "
         f"{percent(THRESHOLDS.seed_log_time_sd)} in time.": singles,
-        "final values are compared{}.": [pair.at] if pair and pair.cut else [],
-        "no preset is recorded of {}: which run of the plan it is goes by its name, and the commands below leave out "
+        "Final values are compared{}.": [pair.at] if pair and pair.cut else [],
+        "No preset is recorded of {}: which run of the plan it is goes by its name, and the commands below leave out "
         "what else it was given.": unnamed,
-        "some runs of {} have the same seed, and count as one.": repeated,
+        "Some runs of {} have the same seed, and count as one.": repeated,
         "{} began with a pretrained decoder. The published one was trained with the evaluation tasks' demonstrations: "
         "a held-out score that starts from it is not clean.": pretrained,
     }
-    return (*(text.format(listed(words)) for text, words in found.items() if words),
-            *(f"{run.label}: {note}." for group in groups for run in group.runs for note in run.notes))
+    return [*(text.format(listed(words)) for text, words in found.items() if words),
+            *(f"{run.label}: {note}." for group in groups for run in group.runs for note in run.notes)]
 
 
 def _unexpected(a: Group, b: Group) -> list[str]:
