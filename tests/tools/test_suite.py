@@ -92,7 +92,9 @@ def test_nothing_is_started_after_a_failure_and_what_is_under_way_is_finished(tm
 def test_an_interrupt_stops_the_run_and_is_one_line(tmp_path, number):
     child = script("signal.signal(signal.SIGTERM, lambda *_: (Path(sys.argv[1], 'saved').touch(), sys.exit(143)))\n"
                    "Path(sys.argv[1], 'up').touch(); time.sleep(60)", tmp_path)
-    code = (f"from tools import suite\nsuite.start = lambda runs, _: suite.run_all([{child!r} for _ in runs], [[]])\nsuite.main(['o1', 'l1'])")
+    code = (f"from tools import suite\n"
+            f"suite.start = lambda runs, _: suite.run_all([{child!r} for _ in runs], [[]])\n"
+            f"suite.main(['o1', 'l1'])")
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                text=True)
     deadline = time.monotonic() + 600  # far above what a start takes, also on a busy machine
