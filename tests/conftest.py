@@ -1,7 +1,9 @@
 """Eight virtual CPU devices, strict ranks, full-precision matmuls: set before the first use of a device.
 
 Tests run on all cores that they may use. Most of what they do is compile: programs are compiled once, for all workers
-and for the commands that tests start (.pytest_cache/xla).
+and for the commands that tests start (.pytest_cache/xla), and turned into machine code in the quickest way there is, a
+seventh of the work: without LLVM's optimisation, and without MLIR where operations are fused. What a program computes
+and sends between devices is decided before that. TRM_TESTS_OPTIMISED=1 compiles as a run does.
 """
 
 import os
@@ -10,6 +12,9 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
+if "TRM_TESTS_OPTIMISED" not in os.environ:
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
