@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +19,25 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from trm_jax import train as train_script
+from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.run.interrupt import Interrupted
+from trm_jax.run.progress import Progress
 from trm_jax.run.saved import saved_steps
+from trm_jax.train import train
 
 PRESETS = ("o1", "r1", "l1")  # the three dynamics
 STEPS = 36
 DIGEST = "digest.json"  # of the final state, written beside the checkpoints
-EVALUATING = "evaluating"  # stands in the run's folder while it is scored
+PHASE = "phase"  # file in the run's folder that says what the process is at
+STARTING, TRAINING, EVALUATING = "start-up or compilation", "training", "an evaluation"
 
-train_script.evaluate = (lambda evaluate: lambda evaluator, diagnosis, state, writer, asked: _marked(
-    evaluate, evaluator, diagnosis, state, writer, asked))(train_script.evaluate)
-_marker: Path | None = None
 
 
 def prepare(root: Path) -> None:
     """Makes `root` the folder of the runs: tasks to train on, and a cache of what has been compiled."""
     jax.config.update("jax_compilation_cache_dir", str(root / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_disable_most_optimizations", True)  # compiles in half the time
     rng = np.random.default_rng(0)
     for subset in ("training", "evaluation"):
         (root / "tasks" / subset).mkdir(parents=True, exist_ok=True)
@@ -51,7 +52,7 @@ def config(preset: str, root: Path, **changes: Any) -> ConfigDict:
     """A run of STEPS steps of a model of a few ten thousand parameters on the tasks in `root`, scored three times."""
     found = importlib.import_module(f"configs.{preset}").get_config("tiny")
     found.arch.update(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycles=2, L_cycles=1, puzzle_emb_len=2,
-                      halt_max_steps=3)
+                      halt_max_steps=3, attention="xla", remat="none")
     found.mode.num_act_steps = 2
     found.encoder.update(num_layers=1, set_layers=1, max_demos=3)
     found.optim.update(lr=1e-3, lr_warmup_steps=2)
@@ -92,8 +93,12 @@ class Process:
         os.kill(self.pid, number)
 
     @property
-    def evaluating(self) -> bool:
-        return (self.workdir / EVALUATING).exists()
+    def phase(self) -> str:
+        """One of STARTING, until a step has been made, TRAINING and EVALUATING."""
+        try:
+            return (self.workdir / PHASE).read_text() or TRAINING
+        except OSError:
+            return STARTING
 
     @staticmethod
     def _code(status: int) -> int:
@@ -104,7 +109,7 @@ class Process:
 def start(settings: ConfigDict, workdir: Path, before: Callable[[], None] = lambda: None) -> Process:
     """Begins or continues a run; `before` is called in its process first."""
     log = workdir.with_suffix(".log")
-    (workdir / EVALUATING).unlink(missing_ok=True)
+    (workdir / PHASE).unlink(missing_ok=True)
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -141,10 +146,9 @@ def latest(workdir: Path) -> int:
 
 
 def _run(settings: ConfigDict, workdir: Path) -> int:
-    global _marker
-    _marker = workdir / EVALUATING
+    _tell_phases(workdir / PHASE)
     try:
-        state = train_script.train(settings, workdir)
+        state = train(settings, workdir)
     except Interrupted as stop:
         print(stop, flush=True)
         return stop.exit_code
@@ -155,10 +159,20 @@ def _run(settings: ConfigDict, workdir: Path) -> int:
     return 0
 
 
-def _marked(evaluate: Callable, *args: Any) -> Any:
-    assert _marker is not None
-    _marker.touch()
-    try:
-        return evaluate(*args)
-    finally:
-        _marker.unlink(missing_ok=True)
+def _tell_phases(file: Path) -> None:
+    """From here on `file` says what this process is at."""
+    answers, add = Evaluator.run, Progress.add
+
+    def scored(*args: Any) -> Iterator[Any]:
+        before = file.read_text() if file.exists() else None
+        file.write_text(EVALUATING)
+        try:
+            yield from answers(*args)
+        finally:
+            file.write_text(before) if before else file.unlink()
+
+    def stepped(*args: Any) -> None:
+        add(*args)
+        file.write_text(TRAINING)
+
+    Evaluator.run, Progress.add = scored, stepped  # type: ignore[method-assign, assignment]

@@ -1,14 +1,17 @@
 """What goes wrong around a run: damaged checkpoints, full and read-only disks, folders of others, limits on files.
 
-    python -m benchmarks.faults [--root=FOLDER] [--parts=checkpoints,files,disk,folders]   (disk, folders: as root)
+    python -m benchmarks.faults [--root=FOLDER] [--parts=checkpoints,files,disk,folders,twice]
 
-checkpoints: eight faults, one after another, in one run that has to end bit-identical to the undisturbed one. files: a
+checkpoints: ten faults, one after another, in one run that has to end bit-identical to the undisturbed one. files: a
 limit on the size of a file, under which nothing can be saved. disk: a small tmpfs that fills up under a run, and has
-room again. folders: a read-only folder; a folder of another user; a second start beside the first. Each prints the line
-that the user sees; what hangs or ends otherwise is an error.
+room again. folders: a full disk at the start, a read-only folder, a folder of another user. twice: a second start
+beside the first. Each prints the line that the user sees; what hangs or ends otherwise is an error. Mounts and other
+users need root: without, these are left out, in a line.
 """
 
 import argparse
+import ctypes
+import json
 import os
 import resource
 import shutil
@@ -18,13 +21,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks import disturbed
+from benchmarks.disturbed import STEPS
 from trm_jax.run.saved import UNFINISHED
 
-NOBODY = 65534
+NOBODY = 65534  # a user
+PROBLEMS = ("could not be written", "events cannot")
+SOLUTIONS = ("saving works again", "written again")
 ENDLESS = {"train.epochs": 10**6, "train.eval_interval": 10**6}
 
 
@@ -53,6 +59,12 @@ def emptied(folder: Path) -> None:
     folder.mkdir()
 
 
+def beside(folder: Path) -> None:
+    """Puts copies of the latest checkpoint beside it, as a later step and under a name of one's own."""
+    for name in (f"{int(folder.name) + 1000}", f"{folder.name} copy"):
+        shutil.copytree(folder, folder.with_name(name))
+
+
 CHECKPOINT_FAULTS: dict[str, Callable[[Path], object]] = {
     "a truncated file": lambda folder: os.truncate(files_of(folder)[-1], 20),
     "a missing file": lambda folder: files_of(folder)[-1].unlink(),
@@ -60,27 +72,38 @@ CHECKPOINT_FAULTS: dict[str, Callable[[Path], object]] = {
     "an empty folder": emptied,
     "the position in the data gone": lambda folder: shutil.rmtree(folder / "data"),
     "a foreign file": lambda folder: (folder / "state" / "foreign").write_text("x"),
+    "a file that may not be read": lambda folder: files_of(folder)[-1].chmod(0),
     "another step's folder in its place": other,
+    "step folders copied beside it": beside,
     "a save that was cut off": lambda folder: shutil.copytree(folder, folder.with_name(f"99{UNFINISHED}")),
 }
 
 
+def as_anybody() -> None:
+    """Gives up the privileges of root, for which permissions say nothing."""
+    nothing, version_3 = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 2)(0x20080522, 0)
+    if os.geteuid() == 0 and ctypes.CDLL(None).capset(version_3, nothing):
+        raise OSError("capset")
+
+
 def checkpoints(root: Path) -> None:
-    """The eight faults, each after a few more steps."""
+    """The faults, each after a few more steps; the start after each tells of it."""
     undisturbed = disturbed.whole(disturbed.config("o1", root), root / "undisturbed")
-    workdir = root / "damaged"
-    for number, (name, damage) in enumerate(CHECKPOINT_FAULTS.items()):
-        steps = 8 + 3 * number
-        code = disturbed.start(disturbed.config("o1", root, **{"train.max_steps": steps}), workdir).wait()
+    workdir, told, fault = root / "damaged", 0, ""
+    for number, (name, damage) in enumerate([*CHECKPOINT_FAULTS.items(), ("", lambda _: None)]):
+        steps = STEPS if not name else 8 + 2 * number
+        code = disturbed.start(disturbed.config("o1", root, **{"train.max_steps": steps}), workdir, as_anybody).wait()
         if code:
-            raise RuntimeError(f"exit code {code}; see {workdir}.log")
+            raise RuntimeError(f"{fault}: exit code {code}; see {workdir}.log")
+        said = [line for line in disturbed.log_of(workdir)[told:].splitlines() if "is damaged" in line]
+        left = [path.name for path in (workdir / "checkpoints").glob(f"*{UNFINISHED}*")]
+        if left or (fault and not said and fault != "a save that was cut off"):
+            raise RuntimeError(f"{fault}: nothing was said, or {left} is left; see {workdir}.log")
+        if fault:
+            print(f"{fault}: {said[0].replace(str(root), '') if said else 'cleared'}", flush=True)
+        told, fault = len(disturbed.log_of(workdir)), name
         damage(workdir / "checkpoints" / str(steps))
-        seen = len(disturbed.log_of(workdir))
-        disturbed.start(disturbed.config("o1", root, **{"train.max_steps": steps + 1}), workdir).wait()
-        said = disturbed.log_of(workdir)[seen:].splitlines()
-        line = next((line for line in said if "is damaged" in line), "(nothing)")
-        print(f"{name}: {line.replace(str(root), '')}", flush=True)
-    if disturbed.whole(disturbed.config("o1", root), workdir) != undisturbed:
+    if json.loads((workdir / disturbed.DIGEST).read_text()) != undisturbed:
         raise RuntimeError(f"{workdir} does not end as the undisturbed run")
     print(f"{len(CHECKPOINT_FAULTS)} checkpoint faults in one run: its end is bit-identical", flush=True)
 
@@ -119,61 +142,67 @@ def tmpfs(folder: Path, megabytes: float) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def said(workdir: Path, process: disturbed.Process, words: tuple[str, ...]) -> None:
+    """Waits until a run has said all of these. Raises RuntimeError where it ends before."""
+    until = time.monotonic() + 300
+    while not all(word in disturbed.log_of(workdir) for word in words):
+        if process.ended() is not None or time.monotonic() > until:
+            raise RuntimeError(f"nothing says {words}; see {workdir}.log")
+        time.sleep(0.1)
+
+
+def fill(folder: Path) -> Path:
+    """Writes a file that takes all room there is; its path."""
+    filling = folder / "filling"
+    with filling.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(2**12))
+    return filling
+
+
 def disk(root: Path) -> None:
     """A disk that is full from some step on, and has room again when both charts and a save have failed."""
     disc, workdir = root / "disc", root / "full"
     with tmpfs(disc, 24):
         (disc / "run").mkdir()
         workdir.symlink_to(disc / "run")
-        filling = disc / "filling"
         process = disturbed.start(disturbed.config("o1", root, **ENDLESS), workdir)
         while not disturbed.latest(workdir):
             time.sleep(0.05)
-        with filling.open("wb", buffering=0) as file:
-            while True:
-                try:
-                    file.write(bytes(2**12))
-                except OSError:
-                    break
-        while not all(words in disturbed.log_of(workdir) for words in ("could not be written", "events cannot")):
-            if process.ended() is not None:
-                raise RuntimeError(f"the run ended on a full disk; see {workdir}.log")
-            time.sleep(0.1)
+        filling = fill(disc)
+        said(workdir, process, PROBLEMS)
         filling.unlink()
-        while not all(words in disturbed.log_of(workdir) for words in ("saving works again", "written again")):
-            time.sleep(0.1)
+        said(workdir, process, SOLUTIONS)
         process.signal(signal.SIGTERM)
         code = process.wait()
-        for words in ("could not be written", "events cannot", "saving works again", "written again", "stopped after"):
+        for words in (*PROBLEMS, *SOLUTIONS, "stopped after"):
             tell(workdir, words)
         print(f"full: exit code {code}", flush=True)
 
 
 def folders(root: Path) -> None:
-    """Folders that cannot be written to, and one that is written to already."""
+    """Folders that cannot be written to."""
     settings = disturbed.config("o1", root, **{"train.max_steps": 1})
-
-    def as_nobody() -> None:
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-
-    workdir, disc = root / "read-only", root / "disc"
-    with tmpfs(disc, 1):
-        (disc / "run").mkdir()
-        subprocess.run(["mount", "-o", "remount,ro", str(disc)], check=True)
-        workdir.symlink_to(disc / "run")
-        print(f"read-only: exit code {disturbed.start(settings, workdir).wait()}", flush=True)
-        tell(workdir, "cannot be written to")
+    refusing: dict[str, Callable[[Path], object]] = {
+        "full-at-start": fill,
+        "read-only": lambda disc: subprocess.run(["mount", "-o", "remount,ro", str(disc)], check=True)}
+    for name, refuse in refusing.items():
+        workdir, disc = root / name, root / f"{name}.disc"
+        with tmpfs(disc, 1):
+            (disc / "run").mkdir()
+            refuse(disc)
+            workdir.symlink_to(disc / "run")
+            print(f"{name}: exit code {disturbed.start(settings, workdir).wait()}", flush=True)
+            tell(workdir, "cannot be written to")
     workdir = root / "another-users"
     workdir.mkdir(mode=0o755)
-    workdir.with_suffix(".log").touch()
-    os.chmod(workdir.with_suffix(".log"), 0o666)
-    code = disturbed.start(settings, workdir, as_nobody).wait()
-    if "LookupError" in disturbed.log_of(workdir):
-        print("another-users: not tried, for this Python may not be read by others", flush=True)
-    else:
-        print(f"another-users: exit code {code}", flush=True)
-        tell(workdir, "cannot be written to")
+    os.chown(workdir, NOBODY, NOBODY)
+    print(f"another-users: exit code {disturbed.start(settings, workdir, as_anybody).wait()}", flush=True)
+    tell(workdir, "cannot be written to")
+
+
+def twice(root: Path) -> None:
+    """The same command, started again beside itself."""
     workdir = root / "twice"
     settings = disturbed.config("o1", root, **ENDLESS)
     first = disturbed.start(settings, workdir)
@@ -185,7 +214,8 @@ def folders(root: Path) -> None:
     tell(workdir, "is in use by")
 
 
-PARTS = {"checkpoints": checkpoints, "files": files, "disk": disk, "folders": folders}
+PARTS = {"checkpoints": checkpoints, "files": files, "disk": disk, "folders": folders, "twice": twice}
+AS_ROOT = ("disk", "folders")
 
 
 def main(argv: list[str]) -> None:
@@ -196,6 +226,9 @@ def main(argv: list[str]) -> None:
     root = (flags.root or Path(tempfile.mkdtemp())).absolute()
     root.mkdir(parents=True, exist_ok=True)
     for part in flags.parts.split(","):
+        if part in AS_ROOT and os.geteuid():
+            print(f"{part}: left out, for it takes root to mount a disk", flush=True)
+            continue
         for old in root.iterdir():
             if old.name != "xla":
                 shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()

@@ -20,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks import disturbed
+from benchmarks.disturbed import EVALUATING, STEPS, TRAINING
 from trm_jax.run.saved import UNFINISHED
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -40,8 +41,8 @@ def kill(preset: str, root: Path, count: int, rng: random.Random, undisturbed: d
                 time.sleep(0.01)
             if code is not None:
                 break
-            moment = "an evaluation" if process.evaluating else "start-up and compilation" if _starts(process) else \
-                "a save" if list((workdir / "checkpoints").glob(f"*{UNFINISHED}")) else "training"
+            saving = any((workdir / "checkpoints").glob(f"*{UNFINISHED}"))
+            moment = "a save" if saving else process.phase
             process.signal(signal.SIGKILL)
             process.wait()
             when[moment] += 1
@@ -59,7 +60,8 @@ def stop(preset: str, root: Path, count: int, rng: random.Random, undisturbed: d
         process = disturbed.start(disturbed.config(preset, root), workdir)
         until = time.monotonic() + rng.uniform(0.0, seconds / 3)
         while (code := process.ended()) is None:
-            if process.evaluating if in_evaluation else (not _starts(process) and time.monotonic() > until):
+            phase = process.phase
+            if phase == EVALUATING if in_evaluation else phase == TRAINING and time.monotonic() > until:
                 break
             time.sleep(0.002)
         if code is not None:  # it came to its end before
@@ -72,17 +74,13 @@ def stop(preset: str, root: Path, count: int, rng: random.Random, undisturbed: d
         code = process.wait()
         taken.append(time.monotonic() - start)
         said = re.findall(r"stopped after step (\d+) of \d+, with a checkpoint", disturbed.log_of(workdir))
-        saved = code == 0 or (code == 128 + number and int(said[-1]) == disturbed.latest(workdir))
+        latest = disturbed.latest(workdir)
+        saved = latest == STEPS or (code == 128 + number and said and int(said[-1]) == latest)
         if not saved or taken[-1] > LIMIT_S:
             raise RuntimeError(f"{signal.Signals(number).name}: exit code {code} after {taken[-1]:.1f} s, checkpoint "
-                               f"{disturbed.latest(workdir)}; see {process.log}")
+                               f"{latest}; see {process.log}")
     _compare(preset, disturbed.whole(disturbed.config(preset, root), workdir), undisturbed, workdir)
     return taken
-
-
-def _starts(process: disturbed.Process) -> bool:
-    """Whether this start has not logged a step yet: its event file is written with its first window."""
-    return not any(path.stat().st_mtime >= process.begun for path in process.workdir.glob("events*"))
 
 
 def _compare(preset: str, found: dict, undisturbed: dict, workdir: Path) -> None:

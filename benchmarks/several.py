@@ -23,12 +23,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tools.processes import free_port
 from trm_jax.run.saved import saved_steps
 
-STEPS = 18
+STEPS = 12
 SIZES = {"arch.hidden_size": 16, "arch.num_heads": 2, "arch.expansion": 1.0, "arch.L_layers": 1, "arch.H_cycles": 2,
          "arch.L_cycles": 1, "arch.puzzle_emb_len": 2, "arch.halt_max_steps": 3, "encoder.num_layers": 1,
          "encoder.max_demos": 3, "data.max_grid_size": 6, "data.max_train_groups": 4, "data.max_eval_groups": 4,
          "data.global_batch_size": 8, "train.epochs": 2 * STEPS, "train.eval_interval": STEPS,
-         "train.log_every_steps": 1, "eval.augmentations": 4, "eval.batch_size": 8, "eval.pass_ks": "1,2"}
+         "train.log_every_steps": 1, "eval.augmentations": 4, "eval.batch_size": 8, "eval.pass_ks": "1,2",
+         "arch.attention": "xla", "arch.remat": "none"}
 TAGS = ("train/loss", "grad/total_norm", "eval/accuracy")
 
 
@@ -40,7 +41,8 @@ def command(preset: str, workdir: Path, **changes: object) -> list[str]:
 
 def environment(root: Path, devices: int) -> dict[str, str]:
     return os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(Path.cwd()),
-                         "JAX_COMPILATION_CACHE_DIR": str(root / "xla")}
+                         "JAX_COMPILATION_CACHE_DIR": str(root / "xla"), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+                         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
 def run(root: Path, preset: str, workdir: Path, processes: int, devices: int, **changes: object) -> None:

@@ -7,10 +7,10 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from trm_jax.errors import ConfigError
-from trm_jax.run import settings as settings_lib
 from trm_jax.run.mesh import Mesh
+from trm_jax.run.overrides import check_overrides
 from trm_jax.run.programs import Training, make_step
-from trm_jax.run.settings import Settings
+from trm_jax.run.settings import Settings, from_dict
 
 ALL_GROUPS = 400  # tasks of ARC-AGI-1, where a preset trains on all that there are
 
@@ -27,13 +27,13 @@ def groups(settings: Settings) -> int:
 
 def settings_of(config: ConfigDict) -> Settings:
     """The settings that a preset's config describes. Raises ConfigError where it cannot be run."""
-    return settings_lib.from_dict(json.loads(config.to_json()))
+    return from_dict(json.loads(config.to_json()))
 
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Reads a command line that may have --config; what is wrong with it is told in one line and ends the program."""
     try:
-        settings_lib.check_overrides(argv[1:])
+        check_overrides(argv[1:])
         program, *stray = flags.FLAGS(argv)
         if stray:
             raise ConfigError(f"what is {stray[0]!r} for? fields are set as --config.SECTION.FIELD=VALUE")

@@ -28,11 +28,15 @@ LAYERS = (
     {"run.files", "run.bar", "run.fields", "run.interrupt", "run.lock", "run.stalls", "run.mesh", "run.startup",
      "run.ancestry"},
     {"run.events", "run.saved"},
-    {"run.checkpoint", "run.profile", "run.writer"},
-    {"run.settings", "run.pretrained"},
-    {"run.programs"},
+    {"run.arrays", "run.profile", "run.writer"},
+    {"run.checkpoint", "run.settings", "run.pretrained"},
+    {"run.overrides"},
+    {"run.config_file"},
+    {"run.programs", "run.continuation"},
     {"run.record"},
     {"run.progress", "run.machine", "run.start"},
+    {"run.loop"},
+    {"run.job"},
     {"evaluation"},
     {"train", "evaluate", "compare"},
     {"adapt"},
@@ -41,7 +45,7 @@ LAYERS = (
 # The comparison reads run folders and needs nothing else of the package, but for the path that one is given as.
 APART = {("compare", "comparison"), ("compare", "paths")}
 SCRIPTS = {"train", "evaluate", "adapt", "solve", "compare", "__main__"}
-OWNERS = {"orbax": {"run.checkpoint"}, "grain": {"data.pipeline"}, "tensorboardX": {"run.events", "run.writer"},
+OWNERS = {"orbax": {"run.arrays"}, "grain": {"data.pipeline"}, "tensorboardX": {"run.events", "run.writer"},
           "torch": set()}
 KNOWN = set().union(*LAYERS) | {"comparison"}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -17,7 +17,7 @@ from trm_jax.dynamics.act import batch_shapes
 from trm_jax.dynamics.optim import Optimiser
 from trm_jax.dynamics.state import TrainState, initial_state
 from trm_jax.models.etrm import ETRM
-from trm_jax.run import settings as settings_lib
+from trm_jax.run import config_file
 from trm_jax.run.checkpoint import Checkpoints
 from trm_jax.run.mesh import data_mesh, state_shardings
 
@@ -51,7 +51,7 @@ def write_run(workdir: Path, tasks: Path, changes: Mapping[str, Any] | None = No
     config.update_from_flattened_dict(changes or {})
     workdir.mkdir(parents=True)
     (workdir / "config.json").write_text(config.to_json())
-    settings = settings_lib.load(workdir)
+    settings = config_file.load(workdir)
     mesh = data_mesh()
 
     def make() -> TrainState:

@@ -24,8 +24,8 @@ from trm_jax.data.arc.tasks import TaskError
 from trm_jax.errors import ConfigError
 from trm_jax.paths import user_path
 from trm_jax.run import pretrained
+from trm_jax.run.config_file import CONFIG_FILE as RUN_FILE
 from trm_jax.run.pretrained import MANIFEST_FILE, PUZZLE_EMBEDDINGS_FILE, Manifest
-from trm_jax.run.settings import CONFIG_FILE as RUN_FILE
 from trm_jax.terminal import speak_plainly
 
 DESCRIPTION = """\

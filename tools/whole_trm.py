@@ -22,7 +22,7 @@ from tools.torch_sizes import OFFICIAL_ROWS
 from trm_jax.beside import PRESETS, provide
 from trm_jax.data.arc.npy_folder import SPLITS, read_metadata
 from trm_jax.data.arc.table import NAMES_FILE, NamedTable, read_names
-from trm_jax.run import ancestry, pretrained, settings
+from trm_jax.run import ancestry, config_file, pretrained, settings
 from trm_jax.run.ancestry import ANCESTRY_FILE, Ancestor
 from trm_jax.run.checkpoint import restore_fields, save_fields
 from trm_jax.run.pretrained import Manifest, Tree
@@ -83,7 +83,7 @@ def run_config(checkpoint: TorchCheckpoint, manifest: Manifest, table: NamedTabl
 def save(folder: Path, checkpoint: TorchCheckpoint, converted: Converted, config: settings.Config, names: Path) -> None:
     """Writes the run into the existing `folder`, the manifest last."""
     manifest = converted.manifest
-    (folder / settings.CONFIG_FILE).write_text(settings.as_text(config))
+    (folder / config_file.CONFIG_FILE).write_text(config_file.as_text(config))
     save_fields(folder, step_of(manifest), {"params": converted.params, "buffers": converted.buffers})
     save_puzzle_embeddings(checkpoint, folder)
     shutil.copyfile(names, folder / NAMES_FILE)

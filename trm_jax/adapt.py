@@ -28,10 +28,13 @@ from trm_jax.evaluate import CONFIG_PREFIX, default_out, evaluate
 from trm_jax.evaluation.results import table
 from trm_jax.evaluation.trained import load_trained
 from trm_jax.paths import user_path
-from trm_jax.run import settings as settings_lib
-from trm_jax.run.checkpoint import SaveError, named_step
+from trm_jax.run import config_file
+from trm_jax.run.checkpoint import SaveError
 from trm_jax.run.interrupt import Interrupted
 from trm_jax.run.mesh import PROCESS_FLAGS, data_mesh, start_processes, together
+from trm_jax.run.overrides import with_changes
+from trm_jax.run.saved import choose
+from trm_jax.run.settings import from_dict
 from trm_jax.run.startup import keep_programs, use_cores
 from trm_jax.train import train
 
@@ -51,18 +54,18 @@ def adapt(workdir: Path, step: str, source: str, out: Path, steps: int | None = 
     """
     if steps is not None and steps < 1:
         raise ConfigError(f"{steps} steps of adaptation: at least 1 is possible")
-    from_step = named_step(workdir, step)
+    from_step, _ = choose(workdir, step)
     provide(PRESETS)
     base: Any = importlib.import_module(f"{PRESETS}.base")
-    config = ConfigDict(settings_lib.read(workdir))
+    config = ConfigDict(config_file.read(workdir))
     base.adapted(config, base.ADAPT_STEPS if steps is None else steps)
     config.data.source, config.train.init_from = source, f"{workdir}@{from_step}"
     devices = data_mesh().size
     config.data.global_batch_size = -(-config.data.global_batch_size // devices) * devices
-    config = ConfigDict(settings_lib.with_changes(json.loads(config.to_json()), changes))
+    config = ConfigDict(with_changes(json.loads(config.to_json()), changes))
 
     # An epoch more than the steps need: `train` scores a run that comes to its end, which is done behind it here.
-    settings = settings_lib.from_dict(json.loads(config.to_json()))
+    settings = from_dict(json.loads(config.to_json()))
     groups = len(load_tasks(settings.data).train)
     if not groups:
         raise TaskError(f"{source} holds no task to adapt to: it needs two demonstrations, of which one can be asked "
@@ -81,7 +84,7 @@ def adapt_to(task: Task, workdir: Path, step: str, steps: int) -> Path:
     Raises:
         ConfigError, TaskError, NonFiniteError, Interrupted: as `train` does.
     """
-    out = workdir / "adapted" / f"{task.id}-{set_digest([task])}-{named_step(workdir, step)}-{steps}"
+    out = workdir / "adapted" / f"{task.id}-{set_digest([task])}-{choose(workdir, step)[0]}-{steps}"
     file = out.with_name(f"{out.name}.tasks") / f"{task.id}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({
@@ -118,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         keep_programs(flags.out.parent)
         start_processes(**{name: getattr(flags, name) for name in PROCESS_FLAGS})
-        use_cores(settings_lib.load(flags.workdir).eval.batch_size)
+        use_cores(config_file.load(flags.workdir).eval.batch_size)
         adapt(flags.workdir, flags.step, flags.data, flags.out, flags.steps, changes)
         trained = load_trained(flags.out, data_mesh())
         results = default_out(trained)

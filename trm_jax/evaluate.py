@@ -31,12 +31,12 @@ from trm_jax.evaluation.results import metrics_of, table
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained, load_trained
 from trm_jax.paths import user_path
-from trm_jax.run import settings as settings_lib
+from trm_jax.run import config_file
 from trm_jax.run.bar import Bar
+from trm_jax.run.config_file import CHANGEABLE
 from trm_jax.run.files import make_folder, write
 from trm_jax.run.lock import locked
 from trm_jax.run.mesh import PROCESS_FLAGS, data_mesh, on_first, start_processes, together
-from trm_jax.run.settings import CHANGEABLE
 from trm_jax.run.startup import keep_programs, use_cores
 
 CONFIG_PREFIX = "--config."
@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         changes = [*ALL_TASKS, *changes]
         keep_programs(flags.workdir.parent)
         start_processes(**{name: getattr(flags, name) for name in PROCESS_FLAGS})
-        use_cores(settings_lib.load(flags.workdir, changes).eval.batch_size)
+        use_cores(config_file.load(flags.workdir, changes).eval.batch_size)
         trained = load_trained(flags.workdir, data_mesh(), flags.step, changes)
         print(*trained.chosen, sep="\n", file=sys.stderr)
         out = flags.out or default_out(trained)

@@ -33,7 +33,7 @@ from trm_jax.evaluation.protocol import UNTOLD, Protocol
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained, load_trained
 from trm_jax.paths import user_path
-from trm_jax.run import settings as settings_lib
+from trm_jax.run import config_file
 from trm_jax.run.checkpoint import SaveError
 from trm_jax.run.interrupt import Interrupted
 from trm_jax.run.mesh import PROCESS_FLAGS, data_mesh, start_processes, together
@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         task = sources.read_task(flags.task)
         keep_programs(flags.workdir.parent)
         start_processes(**{name: getattr(flags, name) for name in PROCESS_FLAGS})
-        use_cores(settings_lib.load(flags.workdir).eval.batch_size)
+        use_cores(config_file.load(flags.workdir).eval.batch_size)
         workdir, step = flags.workdir, flags.step
         if flags.adapt is not None:
             workdir, step = adapt_to(task, workdir, step, flags.adapt), "latest"

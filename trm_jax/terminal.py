@@ -1,6 +1,7 @@
 """How a command meets the outside: text in any encoding, and Ctrl-C from its first moment on."""
 
 import codecs
+import contextlib
 import io
 import os
 import signal
@@ -8,7 +9,8 @@ import socket
 import sys
 import threading
 
-ENDED = 128 + signal.SIGINT  # exit status, as a shell reports a process that Ctrl-C ended
+# Ctrl-C, and what schedulers and terminals that close send; whoever can save listens to them: see run/interrupt.py.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _ERRORS = "trm_jax.plain"
 _PLAIN = {"…": "...", "×": "x", "–": "-", "—": "-", "−": "-", "─": "-", "→": "->", "≥": ">=", "≤": "<=", "·": "*",
           "±": "+-", "▶": ">", "“": '"', "”": '"', "’": "'"}
@@ -29,26 +31,29 @@ def speak_plainly() -> None:
 
 
 def end_on_interrupt() -> None:
-    """From here on Ctrl-C ends the process at once, in one line, until another handler takes over.
+    """From here on SIGNALS end the process at once, in one line, until another handler takes over.
 
-    Also while a program compiles, for which Python's own handler would wait: a thread of its own listens.
+    Also while a program compiles, for which Python's own handler would wait: a thread of its own listens. One that the
+    process was started to ignore (nohup, a background job of a shell) stays ignored.
     """
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return  # a background job of a shell ignores it
+    defaults = (signal.default_int_handler, signal.SIG_DFL)
+    heeded = [number for number in SIGNALS if signal.getsignal(number) in defaults]
 
     def noted(*_: object) -> None:
         """Only there to be recognised: as long as it stands, nothing needs saving."""
 
     def listen() -> None:
         while number := heard.recv(1):
-            if number[0] == signal.SIGINT and signal.getsignal(signal.SIGINT) is noted:
-                os.write(2, b"\ninterrupted; the same command goes on from what has been saved\n")
-                os._exit(ENDED)
+            if number[0] in heeded and signal.getsignal(number[0]) is noted:
+                with contextlib.suppress(OSError):  # a terminal that is gone
+                    os.write(2, b"\ninterrupted; the same command goes on from what has been saved\n")
+                os._exit(128 + number[0])  # as a shell reports a process that a signal ended
 
     heard, told = socket.socketpair()
     told.setblocking(False)
     signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-    signal.signal(signal.SIGINT, noted)
+    for number in heeded:
+        signal.signal(number, noted)
     threading.Thread(target=listen, daemon=True).start()
     _open.extend((heard, told))
 

@@ -1,6 +1,7 @@
 """Signals: the run is saved after the running step, and the same command continues it bit for bit."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.preset_runs import preset
+from tools.processes import free_port
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.run import saved
 from trm_jax.run.interrupt import SIGNALS, Interrupted
@@ -35,32 +37,40 @@ def test_a_signal_saves_and_the_run_continues_bit_for_bit(number, source, tmp_pa
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-def test_the_command_exits_as_one_that_was_interrupted(source, tmp_path):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_signal_to_a_process_saves_and_all_say_how_to_go_on(processes, source, tmp_path):
     overrides = {"data.source": f"json:{source}", "data.max_grid_size": 4, "data.global_batch_size": 8,
-                 "arch.hidden_size": 16, "arch.num_heads": 2, "checkpoint.every_steps": 1, "eval.batch_size": 8}
+                 "arch.hidden_size": 16, "arch.num_heads": 2, "arch.H_cycles": 1, "arch.L_cycles": 1,
+                 "encoder.num_layers": 1, "checkpoint.every_steps": 1, "eval.batch_size": 8}
     command = [sys.executable, "-m", "trm_jax.train", "--config=configs/o1.py:tiny", f"--workdir={tmp_path / 'run'}",
                *(f"--config.{name}={value}" for name, value in overrides.items())]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    together = [f"--coordinator=127.0.0.1:{free_port()}", "--num-processes=2"] if processes > 1 else []
+    started = [subprocess.Popen([*command, *together, *([f"--process-id={i}"] if together else [])],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"}) for i in range(processes)]
+    deadline = time.monotonic() + 240
     while not saved_steps(tmp_path / "run") and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert "the same command continues" in errors.splitlines()[-1]
+    started[-1].send_signal(signal.SIGUSR1)
+    errors = [process.communicate(timeout=120)[1] for process in started]
+    assert [process.returncode for process in started] == [128 + signal.SIGUSR1] * processes, errors
+    assert not any("Traceback" in error for error in errors)
+    (line,) = {error.splitlines()[-1] for error in errors}
+    step = re.fullmatch(r"stopped after step (\d+) of 1600, with a checkpoint; the same command continues", line)
+    assert saved_steps(tmp_path / "run")[-1] == int(step[1])
 
 
-def test_before_the_loop_the_first_signal_ends_it_at_once():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_before_the_loop_the_first_signal_ends_it_at_once(number):
     program = ("import os, signal, sys, time\n"
                "from absl import app\n"
                "from trm_jax import terminal, train\n"
                "terminal.start()\n"
-               "train.train = lambda *_: (os.kill(os.getpid(), signal.SIGINT), time.sleep(30))\n"
+               f"train.train = lambda *_: (os.kill(os.getpid(), {number}), time.sleep(30))\n"
                "sys.argv = ['train', '--config=configs/o1.py:tiny']\n"
                "app.run(train.main, flags_parser=train.parse_flags)\n")
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-    assert result.returncode == 128 + signal.SIGINT
+    assert result.returncode == 128 + number
     assert result.stderr.strip() == b"interrupted; the same command goes on from what has been saved"
 
 
@@ -118,6 +128,21 @@ def test_the_second_signal_ends_a_process_that_waits_inside_a_library():
                             "    threading.Thread(target=twice).start()\n"
                             "    hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)\n")
     assert code == 128 + signal.SIGINT and not err
+
+
+COMPILES = ("import hashlib, threading\n"
+            "from trm_jax.run import interrupt\n"
+            "interrupt.PATIENCE_S = interrupt.GRACE_S = 0.1\n"
+            "threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+            "with stop_request() as stop:\n"
+            "    stop.parting = lambda: {parting}\n"
+            "    hashlib.pbkdf2_hmac('sha256', b'', b'', {rounds})\n"
+            "    print(stop.signal)\n")
+
+
+def test_a_signal_waits_for_no_compiler_where_nothing_would_be_lost():
+    assert ended_by(COMPILES.format(parting="'stopped'", rounds=10**9)) == (143, "", "\nstopped\n")
+    assert ended_by(COMPILES.format(parting=None, rounds=5 * 10**6)) == (0, "15\n", "")
 
 
 def test_what_was_ignored_at_the_start_stays_so():

@@ -1,6 +1,6 @@
 """Whether the encoder has collapsed, on evaluation tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 
@@ -22,7 +22,8 @@ _metrics = jax.jit(collapse_metrics)
 
 
 def diagnose(settings: Settings, mesh: Mesh, measure: Measure, tasks: Sequence[Task],
-             table: Table | None, params: Tree, buffers: Tree, step: int) -> dict[str, float]:
+             table: Table | None, params: Tree, buffers: Tree, step: int,
+             each_batch: Callable[[], None] = lambda: None) -> dict[str, float]:
     """The metrics of `collapse.collapse_metrics` over the queries of at most 8 variants of every task.
 
     All rows are one sample: batch size and device count change no more than the last digits. Nothing is read
@@ -33,6 +34,7 @@ def diagnose(settings: Settings, mesh: Mesh, measure: Measure, tasks: Sequence[T
         tasks: at least one; they fit the canvas.
         table: rows of the model's embedding table, None for a model that reads demonstrations.
         step: of the parameters, for the message.
+        each_batch: called after each; what it raises breaks this off.
 
     Raises:
         NonFiniteError: the encoder gives numbers that are not finite.
@@ -45,4 +47,5 @@ def diagnose(settings: Settings, mesh: Mesh, measure: Measure, tasks: Sequence[T
         batch: EvalBatch = to_global(mesh, local)
         found = measure(params, buffers, batch.batch, batch.variant, len(tasks))
         total = found if total is None else _add(total, found)
+        each_batch()
     return summarise(step, [to_hosts(_metrics(total))])

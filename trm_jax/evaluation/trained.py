@@ -21,10 +21,10 @@ from trm_jax.errors import ConfigError
 from trm_jax.evaluation.protocol import Protocol, protocol_of
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.paths import user_path
-from trm_jax.run import ancestry
-from trm_jax.run import settings as settings_lib
+from trm_jax.run import ancestry, config_file
 from trm_jax.run.ancestry import Ancestor
-from trm_jax.run.checkpoint import abstract, restore_fields
+from trm_jax.run.arrays import abstract
+from trm_jax.run.checkpoint import restore_fields
 from trm_jax.run.machine import resolve
 from trm_jax.run.mesh import Mesh, replicated
 from trm_jax.run.pretrained import MANIFEST_FILE, load_table, read_manifest
@@ -89,15 +89,15 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
 
     Args:
         step: in digits, "latest" or "best" by held-out score.
-        changes: to the run's config, each "SECTION.FIELD=VALUE"; see `settings.CHANGEABLE`.
+        changes: to the run's config, each "SECTION.FIELD=VALUE"; see `config_file.CHANGEABLE`.
 
     Raises:
         ConfigError: no run, no such checkpoint, or a change that cannot be made.
         TaskError: the tasks, or the names, that an embedding table has rows for cannot be read any more.
     """
     workdir = user_path(workdir)
-    own = settings_lib.load(workdir)
-    settings, chosen = resolve(settings_lib.load(workdir, changes), mesh, training=False)
+    own = config_file.load(workdir)
+    settings, chosen = resolve(config_file.load(workdir, changes), mesh, training=False)
     table = _table(workdir, own) if own.embeds_tasks else None
     graph, params, buffers = split(nnx.eval_shape(lambda: ETRM(
         settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0), 0 if table is None else len(table))))

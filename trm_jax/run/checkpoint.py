@@ -1,28 +1,22 @@
-"""The one owner of orbax: runs that are saved and resumed exactly, and single trees on disk."""
+"""A run's checkpoints: written in the background, resumed exactly, and read beside the training."""
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 
 from trm_jax.dynamics.state import TrainState
 from trm_jax.errors import ConfigError
-from trm_jax.run import saved
+from trm_jax.run import arrays, saved
 from trm_jax.run.mesh import from_first
 from trm_jax.run.reasons import reason
 from trm_jax.run.saved import Damaged, best_step, saved_steps
 
 Tree = Any
 RETRY_S = 10.0  # between a save that failed and the next trial
-SAVE_S = 300  # in which a save has to be written; so long others wait for a process whose part has failed
-
-# The library tells of every file it writes, and of what fails in pages; here both are told in a line.
-logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 
 class SaveError(Exception):
@@ -45,8 +39,7 @@ class Checkpoints:
                  say: Callable[[str], None] = print):
         self._workdir, self._keep, self._say = workdir, keep, say
         self._every_s, self._give_up_s = 60 * every_minutes, 60 * give_up_minutes
-        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=ocp.options.AsyncOptions(
-            post_finalization_callback=self._seal, timeout_secs=SAVE_S))
+        self._writer = arrays.Background(self._seal)
         self._begun_at = time.monotonic()  # when the last save, or this process, began
         self._saving: int | None = None  # the step that is being written
         self._failing_since: float | None = None  # None while saves succeed
@@ -67,8 +60,7 @@ class Checkpoints:
             return
         self._saving = step
         try:
-            self._orbax.save(self.path(step), args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data_position)))
+            self._writer.save(self.path(step), state, data_position)
         except Exception as error:  # whatever the file system and the libraries raise
             self._failed(error)
 
@@ -84,9 +76,7 @@ class Checkpoints:
         if self._saving is None:
             return
         try:
-            if wait:
-                self._orbax.wait_until_finished()
-            self._orbax.check_for_errors()
+            self._writer.check(wait=wait)
             if not wait and not self.path(self._saving).exists():
                 return
             if self._failing_since is not None:
@@ -163,7 +153,7 @@ class Checkpoints:
     def close(self) -> None:
         """Waits until everything is written."""
         self.watch(wait=True)
-        self._orbax.close()
+        self._writer.close()
 
     def _seal(self) -> None:
         """Called by the first process when all files of a checkpoint are there and its name is not."""
@@ -202,40 +192,10 @@ class Checkpoints:
         self._say(f"checkpoint {step} is damaged ({damage}): set aside as {there}")
 
     def _read(self, folder: Path, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        try:
-            _check_structure(folder, like)
-            found = self._orbax.restore(folder, args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(like), data=ocp.args.JsonRestore()))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise Damaged(reason(error)) from None
-        if int(found["state"].step) != int(folder.name):
-            raise Damaged(f"it is a copy of step {int(found['state'].step)}")
-        return found["state"], found["data"]
-
-
-def _check_structure(folder: Path, like: TrainState) -> None:
-    """Raises ConfigError where the checkpoint in `folder` holds other arrays than a state of this version."""
-    there, here = _shapes(ocp.StandardCheckpointHandler().metadata(folder / "state").tree), _shapes(like)
-    problems = [f"{name} {there.get(name, 'is missing')} there, {here.get(name, 'not known')} here"
-                for name in sorted(here | there) if there.get(name) != here.get(name)]
-    if problems:
-        more = f" and {len(problems) - 2} more" if len(problems) > 2 else ""
-        raise ConfigError(f"checkpoint {folder} was saved by another version of trm_jax "
-                          f"({'; '.join(problems[:2])}{more}): continue with the version that the run was begun with, "
-                          "or choose another --workdir")
-
-
-def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
-    """Dotted name → shape of every array."""
-    return {".".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path): tuple(leaf.shape)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def named_step(workdir: Path, which: str) -> int:
-    """The step that "latest", "best" or a number means of a run. Raises ConfigError where it means none."""
-    return _choose(workdir, which)[0]
+        state, position = self._writer.restore(folder, like)
+        if int(state.step) != int(folder.name):
+            raise Damaged(f"it is a copy of step {int(state.step)}")
+        return state, position
 
 
 def restore_fields(workdir: Path, which: str, like: dict[str, Tree]) -> tuple[int, dict[str, Tree], list[str]]:
@@ -251,88 +211,20 @@ def restore_fields(workdir: Path, which: str, like: dict[str, Tree]) -> tuple[in
     Raises:
         ConfigError: there is no such checkpoint, or the one asked for is damaged.
     """
-    args = ocp.args.PyTreeRestore(like, restore_args=ocp.checkpoint_utils.construct_restore_args(like),
-                                  partial_restore=True)
     while True:
-        chosen, log = _choose(workdir, which)
+        chosen, log = saved.choose(workdir, which)
         step = from_first(chosen)
         assert step is not None
         folder = saved.folder_of(workdir) / str(step)
         try:
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-                return step, reader.restore(folder, args=ocp.args.Composite(state=args))["state"], log
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            return step, arrays.load_fields(folder, like), log
+        except arrays.READING as error:
             if folder.exists() or which.isdecimal():  # else a training has deleted it: choose again
                 raise ConfigError(f"checkpoint {folder} cannot be read: {reason(error)}") from None
-
-
-def _choose(workdir: Path, which: str) -> tuple[int, list[str]]:
-    """The step that "latest", "best" or a number means, and lines about damaged checkpoints that were passed by."""
-    if which not in ("latest", "best") and not which.isdecimal():
-        raise ConfigError(f"step {which!r} is neither a number nor one of latest, best")
-    log: list[str] = []
-    passed: set[int] = set()
-    while True:
-        steps = [step for step in saved_steps(workdir) if step not in passed]
-        step = _named(workdir, which, steps, log)
-        folder = saved.folder_of(workdir) / str(step)
-        try:
-            saved.check(folder)
-            return step, log
-        except Damaged as damage:
-            if not folder.exists():
-                continue
-            if which.isdecimal():
-                raise ConfigError(f"checkpoint {folder} is damaged: {damage}") from None
-            passed.add(step)
-            log.append(f"checkpoint {step} is damaged ({damage}) and was passed by")
-
-
-def _named(workdir: Path, which: str, steps: list[int], log: list[str]) -> int:
-    """The step among `steps` that `which` means. Raises ConfigError where it means none."""
-    folder = saved.folder_of(workdir)
-    if not steps:
-        raise ConfigError("; ".join([f"no checkpoint in {folder}", *log]))
-    if which == "latest":
-        return steps[-1]
-    if which == "best":
-        best = saved.best_step(workdir, steps)
-        if best is None:
-            raise ConfigError("; ".join([f"no checkpoint in {folder} has been scored: none is the best", *log]))
-        return best
-    if int(which) not in steps:
-        raise ConfigError(f"no checkpoint of step {which} in {folder}; there are: {', '.join(map(str, steps))}")
-    return int(which)
 
 
 def save_fields(workdir: Path, step: int, fields: dict[str, Tree]) -> None:
     """Writes a checkpoint of some fields of a TrainState: enough to evaluate, not to train on."""
     folder = saved.folder_of(workdir) / str(step)
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
-        writer.save(folder, args=ocp.args.Composite(state=ocp.args.StandardSave(fields), data=ocp.args.JsonSave({})))
+    arrays.save_fields(folder, fields)
     saved.seal(folder, step)
-
-
-def save_tree(path: Path, tree: Tree) -> None:
-    """Writes a pytree of arrays to the new folder `path`, which appears only when complete."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), tree)
-
-
-def load_tree(path: Path, like: Tree) -> Tree:
-    """Reads a pytree written by `save_tree`; `like` gives structure, shapes, dtypes and shardings.
-
-    Raises:
-        ConfigError: it is missing or damaged.
-    """
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(path.absolute(), like)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"the arrays in {path} are missing or damaged: {reason(error)}") from None
-
-
-def abstract(tree: Tree, shardings: Tree) -> Tree:
-    """Shapes and dtypes of `tree` with `shardings`, to restore into without holding a second copy."""
-    return jax.tree.map(lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-                        tree, shardings)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from trm_jax.errors import ConfigError
 
+ROOM = 2**16  # bytes that what a command writes first takes at most: on a full disk it does not begin
+
 
 def write(path: Path, text: str) -> None:
     """Writes a file that appears, or replaces the one before, only when complete."""
@@ -22,7 +24,7 @@ def make_folder(flag: str, path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+        with tempfile.TemporaryFile(dir=path, buffering=0) as file:
+            file.write(bytes(ROOM))
     except OSError as error:
         raise ConfigError(f"{flag}={path} cannot be written to ({error.strerror}); choose another folder") from None

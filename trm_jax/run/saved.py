@@ -1,7 +1,7 @@
 """The folders of a run's checkpoints: which are there, which are whole, what they scored, which are kept.
 
     checkpoints/N/               everything after N batches
-        state/ data/             arrays and position in the data, see `checkpoint`
+        state/ data/             arrays and position in the data, see `arrays`
         checksums.json           written with them: step, and size and SHA-256 of every file
         scores.json              held-out scores, added once it has been evaluated
     checkpoints/N.damaged[-2]/   what was found not to be as it was written, set aside
@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from trm_jax.errors import ConfigError
 from trm_jax.run.files import write
 
 CHECKSUMS_FILE = "checksums.json"
@@ -107,6 +108,48 @@ def best_step(workdir: Path, among: Collection[int] | None = None) -> int | None
     """The checkpoint with the highest BEST_BY, the later one among equals; None where none has been evaluated."""
     found = {step: values for step, values in scores(workdir).items() if among is None or step in among}
     return max(found, key=lambda step: (*(found[step].get(tag, 0.0) for tag in BEST_BY), step), default=None)
+
+
+def choose(workdir: Path, which: str) -> tuple[int, list[str]]:
+    """The step that "latest", "best" or a number means of a run, and lines about damaged ones that were passed by.
+
+    Raises:
+        ConfigError: it means none, or a damaged one.
+    """
+    if which not in ("latest", "best") and not which.isdecimal():
+        raise ConfigError(f"step {which!r} is neither a number nor one of latest, best")
+    log: list[str] = []
+    passed: set[int] = set()
+    while True:
+        step = _named(workdir, which, [step for step in saved_steps(workdir) if step not in passed], log)
+        folder = folder_of(workdir) / str(step)
+        try:
+            check(folder)
+            return step, log
+        except Damaged as damage:
+            if not folder.exists():
+                continue  # a training has deleted it
+            if which.isdecimal():
+                raise ConfigError(f"checkpoint {folder} is damaged: {damage}") from None
+            passed.add(step)
+            log.append(f"checkpoint {step} is damaged ({damage}) and was passed by")
+
+
+def _named(workdir: Path, which: str, steps: list[int], log: list[str]) -> int:
+    """The step among `steps` that `which` means. Raises ConfigError where it means none."""
+    folder = folder_of(workdir)
+    if not steps:
+        raise ConfigError("; ".join([f"no checkpoint in {folder}", *log]))
+    if which == "latest":
+        return steps[-1]
+    if which == "best":
+        best = best_step(workdir, steps)
+        if best is None:
+            raise ConfigError("; ".join([f"no checkpoint in {folder} has been scored: none is the best", *log]))
+        return best
+    if int(which) not in steps:
+        raise ConfigError(f"no checkpoint of step {which} in {folder}; there are: {', '.join(map(str, steps))}")
+    return int(which)
 
 
 def prune(workdir: Path, keep: int) -> None:

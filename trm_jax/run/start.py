@@ -12,14 +12,16 @@ from typing import Any
 
 import jax
 
-from trm_jax.dynamics.state import Tree
+from trm_jax.dynamics.state import TrainState, Tree
 from trm_jax.errors import ConfigError
 from trm_jax.paths import user_path
-from trm_jax.run import ancestry, pretrained
-from trm_jax.run import settings as settings_lib
+from trm_jax.run import ancestry, config_file, pretrained
 from trm_jax.run.ancestry import Ancestor
-from trm_jax.run.checkpoint import load_tree, named_step, restore_fields
-from trm_jax.run.settings import CONFIG_FILE, Settings
+from trm_jax.run.arrays import load_tree
+from trm_jax.run.checkpoint import restore_fields
+from trm_jax.run.config_file import CONFIG_FILE
+from trm_jax.run.saved import choose
+from trm_jax.run.settings import Settings
 
 PARTS = {"init_from": ("encoder", "decoder"), "load_pretrained_decoder": ("decoder",)}
 
@@ -42,6 +44,23 @@ class Source:
     seq_len: int | None
     descent: tuple[Ancestor, ...]
     read: Callable[[str, Tree, Tree], tuple[Tree, Tree]]
+
+
+def fresh_state(init: Callable[[], TrainState],
+                settings: Settings) -> tuple[TrainState, tuple[Ancestor, ...], list[str]]:
+    """The state before the first batch, with trained weights where the settings name some, and their descent; lines
+    for the log.
+
+    Raises:
+        ConfigError: there are no such weights, or those of another model.
+    """
+    found = starting_point(settings)
+    state = init()
+    if found is None:
+        return state, (), ["starts from fresh parameters"]
+    params, buffers, log = restore(*found, state.params, state.buffers)
+    ema = None if state.ema is None else jax.tree.map(jax.numpy.copy, params)
+    return state.replace(params=params, buffers=buffers, ema=ema), found[1].descent, log
 
 
 def starting_point(settings: Settings) -> tuple[str, Source] | None:
@@ -97,8 +116,8 @@ def restore(field: str, source: Source, params: Tree, buffers: Tree) -> tuple[Tr
 
 
 def _of_run(workdir: Path, step: str) -> Source:
-    settings = settings_lib.load(workdir)
-    number = named_step(workdir, step)
+    settings = config_file.load(workdir)
+    number, _ = choose(workdir, step)
     averaged = "ema" if settings.optim.ema else "params"  # see TrainState.eval_params
 
     def read(part: str, params: Tree, buffers: Tree) -> tuple[Tree, Tree]:
