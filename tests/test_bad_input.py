@@ -14,7 +14,7 @@ from tests import torch_files
 from tests.preset_runs import preset
 from trm_jax.data.arc.tasks import TaskError
 from trm_jax.errors import ConfigError
-from trm_jax.run import files, settings
+from trm_jax.run import config_file, files, settings
 from trm_jax.train import train
 
 
@@ -235,9 +235,9 @@ def test_evaluation_too_names_a_section_that_the_config_lacks(begun, tmp_path):
     del config["eval"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match=r"missing field of config\.eval"):
-        settings.load(tmp_path, ["eval.augmentations=2"])
+        config_file.load(tmp_path, ["eval.augmentations=2"])
     with pytest.raises(ConfigError, match="missing section: eval"):
-        settings.load(tmp_path)
+        config_file.load(tmp_path)
 
 
 def test_other_tasks_are_refused_as_another_config_is(begun, source, tmp_path):
@@ -252,7 +252,10 @@ def test_other_tasks_are_refused_as_another_config_is(begun, source, tmp_path):
     task["train"][0]["input"][0][0] = 9 - task["train"][0]["input"][0][0]
     file.write_text(json.dumps(task))
     message = refused(preset("o1", tasks, max_steps=2), workdir)
-    assert message.startswith(f"{workdir} holds a run on other train tasks (4 with digest ")
+    assert message.startswith(f"{workdir} holds a run on other tasks (training: {file.stem} has changed): bring")
+    (workdir / "tasks.json").unlink()  # as an earlier version left it
+    message = refused(preset("o1", tasks, max_steps=2), workdir)
+    assert message.startswith(f"{workdir} holds a run on other tasks (training: 4 with digest ")
 
 
 def test_a_checkpoint_without_its_config_is_refused(begun, source, tmp_path):
@@ -266,7 +269,7 @@ def test_a_folder_that_holds_no_run_says_where_one_is(begun):
     for folder, message in ((begun.parent, f"it holds runs: give one of them, e.g. {begun}"),
                             (begun / "checkpoints", "it belongs to a run: give the folder of that")):
         with pytest.raises(ConfigError, match=message):
-            settings.load(folder)
+            config_file.load(folder)
 
 
 def test_a_workdir_that_cannot_be_written_to(source, tmp_path):

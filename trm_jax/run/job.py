@@ -16,7 +16,7 @@ from trm_jax.run.files import write
 from trm_jax.run.loop import Schedule
 from trm_jax.run.machine import resolve
 from trm_jax.run.mesh import Mesh, check_divides, data_mesh
-from trm_jax.run.record import RECORD_FILE, Origin, check_tasks, record
+from trm_jax.run.record import RECORD_FILE, TASKS_FILE, Origin, check_tasks, digests, record
 from trm_jax.run.saved import saved_steps
 from trm_jax.run.settings import Config, Settings, from_dict
 
@@ -71,14 +71,14 @@ class Job:
         return [f"continues {self.workdir} at step {step}", *self.changed, *jump]
 
     def write(self, origin: Origin, descent: Sequence[Ancestor], protocol: str) -> None:
-        """Writes config.json, run.json, and the line of descent of a run that starts from trained weights.
+        """Writes config.json, run.json, tasks.json, and the line of descent of a run that starts from trained weights.
 
         Raises:
             ConfigError: they cannot be written.
         """
         recorded = record(origin, self.config, self.settings, self.tasks, self.mesh, protocol)
         texts = {config_file.CONFIG_FILE: config_file.as_text(self.config),
-                 RECORD_FILE: json.dumps(recorded, indent=2)}
+                 RECORD_FILE: json.dumps(recorded, indent=2), TASKS_FILE: json.dumps(digests(self.tasks), indent=1)}
         if not self.resuming and descent:
             texts[ancestry.ANCESTRY_FILE] = ancestry.as_text(descent)
         try:

