@@ -28,6 +28,8 @@ from trm_jax.train import train
 PRESETS = ("o1", "r1", "l1")  # the three dynamics
 STEPS = 36
 DIGEST = "digest.json"  # of the final state, written beside the checkpoints
+# Programs are compiled in the quickest way, by a seventh of the work.
+QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
 PHASE = "phase"  # file in the run's folder that says what the process is at
 STARTING, TRAINING, EVALUATING = "start-up or compilation", "training", "an evaluation"
 
@@ -37,7 +39,8 @@ def prepare(root: Path) -> None:
     """Makes `root` the folder of the runs: tasks to train on, and a cache of what has been compiled."""
     jax.config.update("jax_compilation_cache_dir", str(root / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_disable_most_optimizations", True)  # compiles in half the time
+    os.environ.update(QUICK)
+    jax.config.update("jax_disable_most_optimizations", True)
     rng = np.random.default_rng(0)
     for subset in ("training", "evaluation"):
         (root / "tasks" / subset).mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from benchmarks.disturbed import QUICK
 from tools.processes import free_port
 from trm_jax.run.saved import saved_steps
 
@@ -41,7 +42,7 @@ def command(preset: str, workdir: Path, **changes: object) -> list[str]:
 
 def environment(root: Path, devices: int) -> dict[str, str]:
     return os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(Path.cwd()),
-                         "JAX_COMPILATION_CACHE_DIR": str(root / "xla"), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+                         "JAX_COMPILATION_CACHE_DIR": str(root / "xla"), **QUICK,
                          "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
