@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from trm_jax import terminal
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.run.interrupt import Interrupted
 from trm_jax.run.progress import Progress
@@ -149,6 +150,7 @@ def latest(workdir: Path) -> int:
 
 
 def _run(settings: ConfigDict, workdir: Path) -> int:
+    terminal.start()
     _tell_phases(workdir / PHASE)
     try:
         state = train(settings, workdir)

@@ -61,6 +61,11 @@ def end_on_interrupt() -> None:
 _open: list[socket.socket] = []  # as long as the process
 
 
+def is_a_command() -> bool:
+    """Whether this process is one of the commands, and no notebook or program that has called one's functions."""
+    return bool(_open)
+
+
 def _in_plain_letters(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error

@@ -133,7 +133,9 @@ def test_the_second_signal_ends_a_process_that_waits_inside_a_library():
 
 
 COMPILES = ("import hashlib, threading\n"
+            "from trm_jax import terminal\n"
             "from trm_jax.run import interrupt\n"
+            "{start}\n"
             "interrupt.PATIENCE_S = interrupt.GRACE_S = 0.1\n"
             "threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
             "with stop_request() as stop:\n"
@@ -143,8 +145,10 @@ COMPILES = ("import hashlib, threading\n"
 
 
 def test_a_signal_waits_for_no_compiler_where_nothing_would_be_lost():
-    assert ended_by(COMPILES.format(parting="'stopped'", rounds=10**9)) == (143, "", "\nstopped\n")
-    assert ended_by(COMPILES.format(parting=None, rounds=5 * 10**6)) == (0, "15\n", "")
+    command, long, short = "terminal.start()", 10**9, 5 * 10**6
+    assert ended_by(COMPILES.format(start=command, parting="'stopped'", rounds=long)) == (143, "", "\nstopped\n")
+    assert ended_by(COMPILES.format(start=command, parting=None, rounds=short)) == (0, "15\n", "")
+    assert ended_by(COMPILES.format(start="", parting="'stopped'", rounds=short)) == (0, "15\n", "")  # of a library
 
 
 def test_what_was_ignored_at_the_start_stays_so():

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from trm_jax.terminal import SIGNALS
+from trm_jax.terminal import SIGNALS, is_a_command
 
 ECHO_S = 1.0  # a terminal that is gone is told by the kernel and by the shell: that is one signal, not two
 GRACE_S = 0.5  # in which the main thread takes a second signal itself
@@ -66,8 +66,8 @@ def stop_request() -> Iterator[StopRequest]:
     """Within it the first of SIGNALS is only noted, and the second ends the process at once.
 
     Where the first is not heeded for PATIENCE_S, since the main thread waits inside a library, and nothing would be
-    lost, it ends the process too. One that the process was started to ignore (nohup) stays ignored. Only the main
-    thread can listen: in another one nothing is ever noted.
+    lost, it ends the process too, if that is a command's own. One that the process was started to ignore (nohup) stays
+    ignored. Only the main thread can listen: in another one nothing is ever noted.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -99,7 +99,7 @@ def _end_a_stuck_process(told: socket.socket, heard: list[int], request: StopReq
             try:
                 received = told.recv(1)
             except TimeoutError:
-                if noted.waits and not request.heeded and (line := request.parting()):
+                if noted.waits and is_a_command() and not request.heeded and (line := request.parting()):
                     with contextlib.suppress(OSError):  # a terminal that is gone
                         os.write(2, f"\n{line}\n".encode())
                     os._exit(128 + noted.signal)
