@@ -99,3 +99,13 @@ def test_no_encoding_of_the_terminal_ends_in_a_traceback():
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, cwd=ROOT,
                             env=HERE | {"PYTHONIOENCODING": "ascii"})
     assert result.stdout.decode("ascii").strip() == "1 ... 2, 3x4 -> 5 >= 6 - 7 ?"
+
+
+def test_a_reader_that_has_gone_ends_no_command():
+    """`trm_jax … | head`"""
+    read, write = os.pipe()
+    os.close(read)
+    code = "from trm_jax import terminal; terminal.start(); [print('line', flush=True) for _ in range(3)]; exit(7)"
+    result = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (7, b"")

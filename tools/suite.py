@@ -1,21 +1,17 @@
 """Runs presets one after another, or side by side on disjoint GPUs, then compares them.
 
-examples
     ./launch.sh suite --config-suffix=:tiny o1 l1 r1      these presets at CPU size, then a report
     ./launch.sh suite --seeds=0,1,2 o1 l1                 each with three seeds
     ./launch.sh suite --gpus=0,1/2,3 o1 l1                side by side, on two GPUs each
-    ./launch.sh suite plan --decoder=pretrained/trm_arc1  the plan's decision tree, every run from this decoder: O1 and
-                                                          L1 with three seeds each, compare, then what the verdict
-                                                          names, and so on to its end
     ./launch.sh suite --root=runs/lr3 o1 l1 --config.optim.lr=3e-4
+    ./launch.sh suite plan --decoder=pretrained/trm_arc1  the plan's decision tree, every run from this decoder
 
-ROOT gets a folder for each preset, size and seed (o1, o1-tiny, o1-tiny_seed1), OUT report.html and summary.json, which
-the plan renews after every stage. Relative ones lie in the repository.
-
-Started again, a run goes on in its folder from its last checkpoint, and a finished one costs seconds. A folder takes no
-run with other settings than it has: besides the seed, everything that an override changes needs another --root. The
-plan takes all runs of its presets and its size under ROOT into account, and goes on where they stand. While they do not
-decide, it adds a seed of each baseline, up to --max-seeds; then it follows the lean, and says so.
+The plan begins with O1 and L1 with three seeds each, compares, runs what the verdict names, and so on to its end. While
+nothing is decided it adds a seed of each, up to --max-seeds; then it follows the lean, and says so. ROOT gets a folder
+for each preset, size and seed (o1, o1-tiny, o1-tiny_seed1), OUT report.html and summary.json; relative ones lie in the
+repository. Started again, a run goes on in its folder from its last checkpoint, a finished one costs seconds, and the
+plan goes on where the runs under ROOT stand. A folder takes no run with other settings than it has: besides the seed,
+everything that an override changes needs another --root.
 
 A run that fails stops the suite: what is under way is finished, nothing more is started. Ctrl-C stops the runs after
 their running step, with a checkpoint; a second one ends them at once.

@@ -20,11 +20,9 @@ from trm_jax.comparison.verdict import Verdict, judge
 from trm_jax.paths import user_path
 
 _OUT = flags.DEFINE_string("out", "report", "Folder for report.html and summary.json; made if missing.")
-_NAMES = flags.DEFINE_multi_string(
-    "name", [], "PATH=LABEL: what a run is called; once for each run. Default: its folder.")
-_AXIS = flags.DEFINE_enum(
-    "axis", None, list(AXES), "What the curves are laid over each other by. Default: an axis on which the runs are "
-    "equally long.")
+_NAMES = flags.DEFINE_multi_string("name", [], "PATH=LABEL: what a run is called; once for each. Default: its folder.")
+_AXIS = flags.DEFINE_enum("axis", None, list(AXES), "What the curves are laid over each other by. Default: an axis on "
+                          "which the runs are equally long.")
 _ALL = flags.DEFINE_bool("all", False, "Print every number, criterion, caveat and command.")
 
 
@@ -37,17 +35,33 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(f"compare: {error.filename}: {error.strerror}")
 
 
+def load_runs(folders: Sequence[str], names: Sequence[str] = ()) -> list[Run]:
+    """Reads every folder once, under its label: what a `PATH=LABEL` of `names` calls it, else its last part, or all of
+    it where last parts are equal. Raises RunError: a folder that is no run, or a label that cannot be given."""
+    paths = [user_path(folder) for folder in folders]
+    if not paths:
+        raise RunError("name at least one run folder, for example: python -m trm_jax.compare runs/o1 runs/l1")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise RunError("a run folder is named twice")
+    last_parts = [path.resolve().name for path in paths]
+    labels = {path: part if last_parts.count(part) == 1 else str(path)
+              for path, part in zip(paths, last_parts, strict=True)}
+    for name in names:
+        path, _, label = name.rpartition("=")
+        if not label or user_path(path) not in labels:
+            raise RunError(f"--name {name}: write PATH=LABEL, with PATH one of {' '.join(map(str, paths))}")
+        labels[user_path(path)] = label
+    if len(set(labels.values())) < len(labels):
+        raise RunError(f"two runs have the same label: {', '.join(labels.values())}; tell them apart with --name")
+    return [load_run(path, label) for path, label in labels.items()]
+
+
 def compare(runs: Sequence[Run], out: Path, axis: str | None = None, everything: bool = False,
             max_seeds: int | None = None) -> Verdict:
-    """Compares runs, writes the report, its curves over `axis`, to `out`, and prints the answer.
+    """Compares runs, writes the report, its curves over `axis`, to `out`, and prints the answer, or all there is.
 
-    Args:
-        everything: print all there is.
-        max_seeds: with so many of each baseline and nothing decided, the next step follows the lean.
-
-    Raises:
-        RunError: an axis that no run has.
-        OSError: the report cannot be written.
+    With `max_seeds` of each baseline and nothing decided, the next step follows the lean. Raises RunError: an axis that
+    no run has; OSError: the report cannot be written.
     """
     groups = group_runs(runs)
     if axis and not any(group.has_axis(axis) for group in groups):
@@ -56,32 +70,6 @@ def compare(runs: Sequence[Run], out: Path, axis: str | None = None, everything:
     path = report.write(out, groups, verdict, curves.charts(groups, axis))
     print(report.long_answer(groups, verdict) if everything else report.short_answer(groups, verdict, path))
     return verdict
-
-
-def load_runs(folders: Sequence[str], names: Sequence[str] = ()) -> list[Run]:
-    """Reads every folder once, under its label: the one that a `PATH=LABEL` of `names` gives it, or its last part, or
-    all of it where last parts are equal.
-
-    Raises:
-        RunError: no folders, a folder that is no run, or a label that cannot be given.
-    """
-    paths = [user_path(folder) for folder in folders]
-    if not paths:
-        raise RunError("name at least one run folder, for example: python -m trm_jax.compare runs/o1 runs/l1")
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise RunError("a run folder is named twice")
-    given = {}
-    for name in names:
-        path, _, label = name.rpartition("=")
-        if not path or not label or user_path(path) not in paths:
-            raise RunError(f"--name {name}: write PATH=LABEL, with PATH one of {' '.join(map(str, paths))}")
-        given[user_path(path)] = label
-    last_parts = [path.resolve().name for path in paths]
-    labels = [given.get(path, part if last_parts.count(part) == 1 else str(path))
-              for path, part in zip(paths, last_parts, strict=True)]
-    if len(set(labels)) < len(labels):
-        raise RunError(f"two runs have the same label: {', '.join(labels)}; tell them apart with --name PATH=LABEL")
-    return [load_run(path, label) for path, label in zip(paths, labels, strict=True)]
 
 
 if __name__ == "__main__":

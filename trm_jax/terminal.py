@@ -1,4 +1,4 @@
-"""How a command meets the outside: text in any encoding, and Ctrl-C from its first moment on."""
+"""How a command meets the outside: text in any encoding, readers that go early, and Ctrl-C from its first moment on."""
 
 import codecs
 import contextlib
@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+from typing import Any
 
 # Ctrl-C, and what schedulers and terminals that close send; whoever can save listens to them: see run/interrupt.py.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -22,11 +23,29 @@ def start() -> None:
     end_on_interrupt()
 
 
+class _Pipe(io.FileIO):
+    """A stream whose reader may go (`… | head`): what is written after that is dropped, and the command goes on."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return len(data)
+
+
 def speak_plainly() -> None:
-    """Writes what the terminal's encoding lacks ("…", "×") in plain letters, where Python would end in a traceback."""
+    """Writes what the terminal's encoding lacks ("…", "×") in plain letters, and goes on where nobody reads any more;
+    Python would end in a traceback."""
     codecs.register_error(_ERRORS, _in_plain_letters)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__"):
+            stream.flush()
+            pipe = io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False))
+            setattr(sys, name, io.TextIOWrapper(pipe, stream.encoding, _ERRORS, line_buffering=stream.line_buffering,
+                                                write_through=stream.write_through))
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ERRORS)
 
 

@@ -49,8 +49,7 @@ class Pair:
     """
 
     def __init__(self, a: Group, b: Group):
-        self.groups, self.labels = (a, b), (a.label, b.label)
-        self.at, self.cut = "", None  # where final values are taken, in words
+        self.groups, self.labels, self.at, self.cut = (a, b), (a.label, b.label), "", None
         sound = [group for group in self.groups if group.sound]
         tags = [tag for tag in (ANSWERED, EXACT) if sound and all(group.has(tag) for group in sound)]
         self.tag = tags[0] if tags else ""  # the exact accuracy that both have; "" for none
@@ -61,8 +60,8 @@ class Pair:
         elif len(sound) == 2:
             axis = next((axis for axis in axes if equally_long(axis, a, b)), axes[0])
             end = min(a.ends(axis) + b.ends(axis))
+            self.at = f" at {number(end)} {axis}"  # where final values are taken, in words
             longer = [group for group in sound if max(group.ends(axis)) > (1 + THRESHOLDS.length_tolerance) * end]
-            self.at = f" at {number(end)} {axis}"
             if longer:
                 self.cut = axis, end
                 annealed = [group.label for group in longer if (group.setting("optim.lr_min_ratio") or 1) < 1]
@@ -85,7 +84,7 @@ class Pair:
             **(numbers or {}), **dict(zip(self.labels, values, strict=False))}, **fields)
 
     def sides(self, values: Sequence[Seeds]) -> str:
-        return ", ".join(f"{label} {with_spread(list(side.values()))}"
+        return ", ".join(f"{label} {with_spread(side.values())}"
                          for label, side in zip(self.labels, values, strict=True))
 
     def _obstacle(self, sound: Sequence[Group]) -> str:
@@ -118,13 +117,13 @@ def final_accuracy(pair: Pair) -> Finding:
                       f"more than {THRESHOLDS.accuracy_margin} apart, and than the noise")
     if not pair.tag:
         return finding(reason=pair.problem)
-    values = pair.finals(pair.tag)
-    apart = difference(values[0], values[1], THRESHOLDS.seed_sd)
-    has_tokens = all(group.has(TOKENS) for group in pair.groups)
-    tokens = f"; token accuracy {pair.sides(pair.finals(TOKENS))}" if has_tokens else ""
-    evidence = f"{BY_TAG[pair.tag].title} {pair.sides(values)}{pair.at}, difference {apart}{tokens}"
-    return finding(values, {"tag": pair.tag}, evidence=evidence).settled(
-        apart, THRESHOLDS.accuracy_margin, pair.problem)
+    a, b = values = pair.finals(pair.tag)
+    apart = difference(a, b, THRESHOLDS.seed_sd)
+    evidence = f"{BY_TAG[pair.tag].title} {pair.sides(values)}{pair.at}, difference {apart}"
+    if all(group.has(TOKENS) for group in pair.groups):
+        evidence += f"; token accuracy {pair.sides(pair.finals(TOKENS))}"
+    found = finding(values, {"tag": pair.tag}, evidence=evidence)
+    return found.settled(apart, THRESHOLDS.accuracy_margin, pair.problem)
 
 
 def comparable(pair: Pair) -> Finding:
@@ -150,17 +149,16 @@ def speed(pair: Pair) -> Finding:
     crossed = [level for level in THRESHOLDS.levels if max(starts) < level <= top - THRESHOLDS.accuracy_margin]
     if not crossed:
         return _alone(pair, finding)
-    times = {axis: [group.reach(pair.tag, crossed[-1], axis) for group in pair.groups] for axis in axes}
-    apart = {}
-    for axis, sides in times.items():
-        a, b = ({seed: float(np.log(max(time, 1e-9))) for seed, time in side.items()} for side in sides)
-        apart[axis] = difference(b, a, THRESHOLDS.seed_log_time_sd)
-    ratios = {axis: float(np.exp(-found.value)) for axis, found in apart.items()}
-    low, high = (number(ratios[SPEED_AXIS] * float(np.exp(sign * apart[SPEED_AXIS].noise))) for sign in (-1, 1))
-    words = "; ".join(f"{number(ratio)} × the {axis}" + f" ({low} … {high})" * (axis == SPEED_AXIS)
-                      for axis, ratio in ratios.items())
-    evidence = f"to {percent(crossed[-1])} {pair.sides(times[SPEED_AXIS])}: {words}"
-    return finding(times[SPEED_AXIS], {"level": crossed[-1]}, evidence=evidence, ratios=ratios).settled(
+    apart, ratios, words = {}, {}, []
+    for axis in axes:
+        a, b = ({seed: float(np.log(max(time, 1e-9))) for seed, time in side.items()}
+                for side in (group.reach(pair.tag, crossed[-1], axis) for group in pair.groups))
+        apart[axis] = found = difference(b, a, THRESHOLDS.seed_log_time_sd)
+        low, ratios[axis], high = (float(np.exp(found.noise * sign - found.value)) for sign in (-1, 0, 1))
+        words.append(f"{number(ratios[axis])} × the {axis} ({number(low)} … {number(high)})")
+    times = [group.reach(pair.tag, crossed[-1], SPEED_AXIS) for group in pair.groups]
+    evidence = f"to {percent(crossed[-1])} {pair.sides(times)}: {'; '.join(words)}"
+    return finding(times, {"level": crossed[-1]}, evidence=evidence, ratios=ratios).settled(
         apart[SPEED_AXIS], SPEED_MARGIN)
 
 
@@ -173,8 +171,7 @@ def _alone(pair: Pair, finding: Callable[..., Finding]) -> Finding:
         for level in reversed(THRESHOLDS.levels):
             times = ahead.reach(pair.tag, level, SPEED_AXIS)
             if best < level <= min(ahead.final(pair.tag, 0.0).values()) and np.isfinite(list(times.values())).all():
-                evidence = (f"to {percent(level)}: {ahead.label} {with_spread(list(times.values()))} {SPEED_AXIS}, "
-                            f"{behind.label} never")
-                return finding(numbers={"level": level}, evidence=evidence, standing=standing)
+                evidence = f"to {percent(level)}: {ahead.label} {with_spread(times.values())}, {behind.label} never"
+                return finding(numbers={"level": level}, standing=standing, evidence=evidence)
     levels = listed([percent(level) for level in THRESHOLDS.levels])
     return finding(reason=f"none of the levels {levels} is clearly reached by every seed of both")

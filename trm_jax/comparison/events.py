@@ -45,13 +45,11 @@ class Series:
 
 
 def read_events(folder: Path) -> tuple[dict[str, Series], dict[str, Text]]:
-    """Reads all scalars, and the latest texts, of the run in `folder` or in the only one below it, by tag.
+    """All scalars, and the latest texts, of the run in `folder` or in the only one below it, by tag.
 
     A restart repeats the steps since its last checkpoint: of every tag, the points of an earlier file from the later
     file's first step on are dropped, as TensorBoard does it. A file that ends within a record gives its whole ones.
-
-    Raises:
-        RunError: there is no such folder, no event file, more than one run below it, or no record with its checksum.
+    Raises RunError: no such folder, no event file, several runs below it, or no record with its checksum.
     """
     paths = sorted(folder.glob(EVENT_FILES)) or sorted(folder.rglob(EVENT_FILES))
     if not paths:

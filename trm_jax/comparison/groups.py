@@ -65,8 +65,10 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     for index, run in enumerate(runs):
         key = json.dumps(learnt_from(run), sort_keys=True, default=str) if run.config else f"run {index}"
         members.setdefault(key, []).append(run)
-    groups = [sorted(group, key=lambda run: run.seed) for group in members.values()]
-    labels = [_shared_label([run.label for run in group]) for group in groups]
+    groups, labels = [sorted(group, key=lambda run: run.seed) for group in members.values()], []
+    for group in groups:  # `o1` for o1_seed0 and o1_seed1, or for o1 and o1_seed1
+        stems = {re.sub(r"[-_. ]*(seed|s)[-_. ]*\d+$", "", run.label) for run in group}
+        labels.append(stems.pop() if len(stems) == 1 and len(group) > 1 else group[0].label)
     return [Group(label if labels.count(label) == 1 else group[0].label, group)
             for label, group in zip(labels, groups, strict=True)]
 
@@ -82,9 +84,3 @@ def equally_long(axis: str, *groups: Group) -> bool:
     """Whether all runs of the groups end at about the same value of an axis that they have."""
     ends = [end for group in groups for end in group.ends(axis)]
     return max(ends, default=0.0) <= (1 + THRESHOLDS.length_tolerance) * min(ends, default=0.0)
-
-
-def _shared_label(labels: list[str]) -> str:
-    """`o1` for o1_seed0 and o1_seed1, or for o1 and o1_seed1."""
-    stems = {re.sub(r"[-_. ]*(seed|s)[-_. ]*\d+$", "", label) for label in labels}
-    return stems.pop() if len(stems) == 1 and len(labels) > 1 else labels[0]

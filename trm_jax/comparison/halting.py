@@ -14,11 +14,6 @@ from trm_jax.metric_table import BY_TAG, EXACT, HALTED_STEPS, Q_HEAD, STEPS
 PLAN_MAX_STEPS = 16  # halt_max_steps of the plan, where a run does not say its own
 
 
-def halting(group: Group) -> tuple[Finding, Finding]:
-    head = q_head(group)
-    return head, act_steps(group, head)
-
-
 def q_head(group: Group) -> Finding:
     """The Q-head knows what is right: above the plan's 80 %.
 
@@ -33,14 +28,18 @@ def q_head(group: Group) -> Finding:
     apart = difference(final, THRESHOLDS.q_halt_accuracy, THRESHOLDS.seed_sd)
     # No branch hangs on it: it need not be as sure as a difference between the modes.
     finding = finding.settled(replace(apart, noise=apart.equal_noise), 0.0)
-    evidence, lead = f"right in {with_spread(list(final.values()))}", np.nan
-    if exact := EXACT if group.has(EXACT) else exact_tag(group):
-        if np.isfinite(lead := _lead_over_constant(group, exact)):
-            evidence += f"; while 10 to 90 % were right, {lead:+.2f} against always saying the same"
-        elif np.nanmean(list(group.final(exact).values())) < 0.1 and finding.standing == Standing.BETTER:
-            finding = replace(finding, standing=Standing.UNDECIDED,
-                              reason="its rows are hardly ever right: always saying “wrong” does as well")
-    return replace(finding, evidence=evidence, numbers={group.label: final, "lead_over_constant": lead})
+    evidence, leads = f"right in {with_spread(final.values())}", [np.empty(0)]
+    exact = EXACT if group.has(EXACT) else exact_tag(group)
+    for run in group.sound if exact else ():
+        _, i, j = np.intersect1d(run.series[Q_HEAD].steps, run.series[exact].steps, return_indices=True)
+        head, right = run.series[Q_HEAD].values[i], run.series[exact].values[j]
+        leads.append((head - np.maximum(right, 1 - right))[(right > 0.1) & (right < 0.9)])
+    if len(lead := np.concatenate(leads)):
+        evidence += f"; while 10 to 90 % were right, {lead.mean():+.2f} against always saying the same"
+    elif exact and np.nanmean(list(group.final(exact).values())) < 0.1 and finding.standing == Standing.BETTER:
+        finding = replace(finding, standing=Standing.UNDECIDED,
+                          reason="its rows are hardly ever right: always saying “wrong” does as well")
+    return replace(finding, evidence=evidence, numbers={group.label: final})
 
 
 def act_steps(group: Group, q_head: Finding) -> Finding:
@@ -74,14 +73,13 @@ def act_steps(group: Group, q_head: Finding) -> Finding:
     reason = "; ".join(sorted(set(faults.values()))) + " in some seeds" * (standing == Standing.UNDECIDED)
     return replace(finding, standing=standing, reason=reason or remark, numbers={
         group.label: final, "moved": moved, "tag": tag}, evidence=(
-        f"{BY_TAG[tag].title}: {with_spread(list(final.values()))}, moved by {with_spread(list(moved.values()))}"))
+        f"{BY_TAG[tag].title}: {with_spread(final.values())}, moved by {with_spread(moved.values())}"))
 
 
 def fewest_steps(exploration_prob: float, max_steps: int) -> float:
-    """Mean ACT steps of a sample whose Q-head always says halt.
+    """Mean ACT steps of a sample whose Q-head always says halt: the sum of the chances that it takes 1, 2, 3, … steps.
 
-    At every step a row must, with probability `exploration_prob`, first have taken m ~ U{2..max_steps} steps, m drawn
-    anew. Hence the mean is the sum of the chances that a row is still there after 0, 1, 2, … steps.
+    At every step it must, with `exploration_prob`, first have taken m ~ U{2..max_steps} steps, m drawn anew.
     """
     goes_on = exploration_prob * np.linspace(1, 0, max_steps)[:-1]  # from step 1, 2, …, where 1 − (steps − 1)/(max − 1)
     return float(1 + np.cumprod(goes_on).sum())
@@ -97,13 +95,3 @@ def _unready(group: Group, tag: str) -> str:
     if not group.sound or not group.has(tag):
         return f"{group.label} did not log {tag}" if group.sound else f"{group.label} diverged"
     return next((f"{run.label} {run.shortfall}" for run in group.unfinished), "") or too_short(group, tag)
-
-
-def _lead_over_constant(group: Group, exact: str) -> float:
-    """How much more often the Q-head is right than always saying the same, where 10 to 90 % of rows are right."""
-    leads: list[float] = []
-    for run in group.sound:
-        _, i, j = np.intersect1d(run.series[Q_HEAD].steps, run.series[exact].steps, return_indices=True)
-        right, head = run.series[exact].values[j], run.series[Q_HEAD].values[i]
-        leads += list((head - np.maximum(right, 1 - right))[(right > 0.1) & (right < 0.9)])
-    return float(np.mean(leads)) if leads else np.nan

@@ -80,7 +80,7 @@ def next_step(answer: str, lean: str, groups: Sequence[Group], bases: Mapping[st
         return NextStep(f"There is no run of the {mode} mode: run {BASELINES[mode].upper()}.",
                         _beside(present, BASELINES[mode], _carried(present), present.seeds))
     if unfinished := [run for base in bases.values() for run in base.unfinished]:
-        where = listed([f"{run.label} ({percent(run.progress or 0)} done)" for run in unfinished])
+        where = listed([f"{run.label} ({percent(run.progress)} done)" for run in unfinished])
         return NextStep(f"Finish {where}: the command it was started with goes on from the last checkpoint.",
                         [_again(run) for run in unfinished])
     found = f"{bases[answer].label} is better" if answer in bases else ""

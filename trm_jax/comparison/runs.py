@@ -60,15 +60,7 @@ class Evaluation:
 
 
 class Run:
-    """One run, read.
-
-    Attributes:
-        config: empty where it is not known.
-        axes: of AXES what is known, as batches done and the place there, linear between; nothing is guessed.
-        failure: the error on which it stopped; "" where there was none, or it has gone on since.
-        progress: share of the configured epochs that is done; None where it is not known.
-        is_unfinished: it may still come to its end; one that diverged is at its end.
-    """
+    """One run, read; its configuration is empty, and axes are missing, where they are not known."""
 
     def __init__(self, path: Path, label: str, identity: Identity, config: Config, series: Mapping[str, Series],
                  evaluations: Sequence[Evaluation] = (), failure: str = "", notes: Sequence[str] = ()):
@@ -76,12 +68,12 @@ class Run:
         self.evaluations, self.failure, self.notes = evaluations, failure, notes
         self.mode, self.seed = identity.mode, int(self.setting("train.seed") or 0)
         self.last_step = max(one.last_step for one in series.values())  # batches done
-        self.axes = self._axes()
-        epochs = self.setting("train.epochs")
-        self.progress = self.end("epochs") / epochs if epochs and "epochs" in self.axes else None
+        self.axes = self._axes()  # of AXES, as batches done and the place there, linear between
+        epochs = self.setting("train.epochs")  # progress is the share of these; 1 where they are not known
+        self.progress = self.end("epochs") / epochs if epochs and "epochs" in self.axes else 1.0
         learning = [series[tag] for tag in (LOSS, EXACT, ANSWERED, TOKENS) if tag in series]
-        self.diverged = bool(failure) or any(one.diverged() for one in learning)
-        self.is_unfinished = not self.diverged and self.progress is not None and self.progress < THRESHOLDS.min_progress
+        self.diverged = bool(failure) or any(one.diverged() for one in learning)  # and so at its end
+        self.is_unfinished = not self.diverged and self.progress < THRESHOLDS.min_progress
 
     def setting(self, name: str) -> Any:
         """The configuration's `section.field`; None where it is not known."""
@@ -99,7 +91,7 @@ class Run:
         """What an unfinished run has done instead of all its epochs."""
         limit, spacing = self.setting("train.max_steps"), self.setting("train.log_every_steps") or 1
         stopped = limit and self.last_step + spacing > limit
-        return f"{'was stopped by train.max_steps' if stopped else 'is'} at {percent(self.progress or 0)} of its epochs"
+        return f"{'was stopped by train.max_steps' if stopped else 'is'} at {percent(self.progress)} of its epochs"
 
     def _axes(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """From 0 to the last step: as logged, or else in proportion to the batches."""
@@ -119,21 +111,16 @@ class Run:
 
 
 def load_run(path: Path, label: str) -> Run:
-    """Reads the run in the folder `path`.
-
-    Raises:
-        RunError: no folder, no event files, or nothing in them that the comparison knows.
-    """
+    """The run in the folder `path`. Raises RunError: no folder, no event files, or nothing known in them."""
     series, texts = read_events(path)
     if not (known := series.keys() & BY_TAG.keys()):
         seen = ", ".join([tag for tag in series if tag != HOURS][:4]) or "none"
         raise RunError(f"{path}: no known scalar tag (found: {seen}); expected train/exact_accuracy, eval/pass@2, …")
-    notes = [f"{tag}: {len(series[tag].bad_steps)} of its points are not finite" for tag in sorted(known)
-             if len(series[tag].bad_steps)]
+    notes = [f"{tag}: {count} of its points are not finite" for tag in sorted(known)
+             if (count := len(series[tag].bad_steps))]
     step, text = texts.get(FAILED_TEXT, (0, ""))
     has_gone_on = any(one.last_step > step for one in series.values())
-    failure = "" if has_gone_on else text.partition("\n")[0]
-    notes += [f"stopped with: {failure}"] if failure else []
+    notes += [f"stopped with: {failure}"] if (failure := "" if has_gone_on else text.partition("\n")[0]) else []
     config = _configuration(path, texts, notes)
     identity = _identity(path, label, config, STEPS in series)
     return Run(path, label, identity, config, series, _evaluations(path, notes), failure, notes)
@@ -158,11 +145,7 @@ def _configuration(path: Path, texts: Mapping[str, Text], notes: list[str]) -> C
 def _identity(path: Path, label: str, config: Config, has_steps: bool) -> Identity:
     """What a run is: as train.py recorded it, else by configuration and name, `o2` or `L1-tiny_seed1`.
 
-    Args:
-        has_steps: it logged train/steps, which only the original dynamics do.
-
-    Raises:
-        RunError: a mode that there is not.
+    Only the original dynamics log train/steps (`has_steps`). Raises RunError: a mode that there is not.
     """
     try:
         record = json.loads((path / RECORD_FILE).read_text(encoding="utf-8"))
@@ -191,9 +174,9 @@ def _evaluations(run: Path, notes: list[str]) -> list[Evaluation]:
             metrics = json.loads(path.read_text(encoding="utf-8"))
             tasks, by_task = int(metrics["tasks"]["evaluated"]), metrics.get("by_task") or {}
             kind = [str(metrics[key]) for key in ("data", "augmentations", "halt") if key in metrics]
-            found.append(Evaluation(
-                str(path), ", ".join([*kind, f"{tasks} tasks"]), float(metrics.get("step", 0)),
-                metrics.get("protocol") or "", float(metrics["pass@2"]["share"]), tasks, dict(by_task)))
+            score, step, word = metrics["pass@2"]["share"], float(metrics.get("step", 0)), metrics.get("protocol", "")
+            what = ", ".join([*kind, f"{tasks} tasks"])
+            found.append(Evaluation(str(path), what, step, word, float(score), tasks, dict(by_task)))
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             notes.append(f"{path.relative_to(run)} is no evaluation that can be read ({type(error).__name__}: {error})")
     return found

@@ -1,10 +1,8 @@
 """How two sets of seeds differ, and whether that is more than noise; one model for every criterion.
 
-A configuration has one value per seed. Noise is the half-width of the narrowest of three intervals around a difference:
-Student's t from the spread of the seeds, the same from the differences of seeds that pair, and the normal interval of
-the spread that seeds are taken to have, since few seeds hardly tell their own. What choosing the narrowest costs is
-part of the simulation that the confidence comes from.
-"""
+Noise is the half-width of the narrowest of three intervals: Student's t from the spread of the seeds, the same from the
+differences of seeds that pair, and the normal interval of the spread that seeds are taken to have, since few hardly
+tell their own. What choosing the narrowest costs is part of the simulation that the confidence comes from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,8 +41,7 @@ class Difference:
     def standing(self, margin: float) -> Standing:
         """How a stands to b, where differences within `margin` do not matter.
 
-        Apart takes a difference larger than both margin and noise; equal takes difference and noise that stay within
-        the margin together; everything else is undecided.
+        Apart takes a difference beyond both margin and noise; equal takes both together within the margin.
         """
         if abs(self.value) > max(margin, self.noise):
             return Standing.BETTER if self.value > 0 else Standing.WORSE
@@ -52,12 +49,9 @@ class Difference:
 
 
 def difference(a: Seeds, b: Seeds | float, assumed_sd: float, error: float = 0.0) -> Difference:
-    """a − b; of seeds that pair, where one side's are all among the other's, only these.
+    """a − b, a threshold or the other side; of seeds that pair, where one side's are all among the other's, only these.
 
-    Args:
-        b: the other side, or a threshold.
-        assumed_sd: between the seeds of one configuration.
-        error: a standard error of the difference that has nothing to do with seeds.
+    Seeds are taken to differ by `assumed_sd` at least; `error` is a standard error that has nothing to do with seeds.
     """
     sides, threshold = ([a], b) if isinstance(b, float) else ([a, b], 0.0)
     shared = sorted(set.intersection(*map(set, sides)))
@@ -78,10 +72,9 @@ def difference(a: Seeds, b: Seeds | float, assumed_sd: float, error: float = 0.0
 
 
 def paired_task_error(a: Mapping[str, float], b: Mapping[str, float]) -> float:
-    """Standard error of the difference of two scores over the same tasks, from the tasks on which they disagree.
+    """Standard error of the difference of two scores over the same tasks, from those on which they disagree: McNemar's.
 
-    McNemar's, with half a task added to each cell of the table (Agresti and Min 2005), so that two scores that agree on
-    every one of a few tasks are not certain to agree on all others.
+    Half a task is added to each cell of the table (Agresti and Min 2005): agreeing on a few tasks is not certainty.
     """
     apart = np.array([a[task] - b[task] for task in sorted(a.keys() & b.keys())])
     n = len(apart) + 2
@@ -91,8 +84,7 @@ def paired_task_error(a: Mapping[str, float], b: Mapping[str, float]) -> float:
 def task_error(shares: Sequence[float], tasks: Sequence[int]) -> float:
     """Standard error of the difference of two shares of solved tasks that are not known task by task.
 
-    The shares are Agresti and Caffo's (one success and one failure more), so that 0 of 32 is not certain.
-    """
+    With Agresti and Caffo's shares (one success and one failure more): 0 of 32 is not certain."""
     moved = [((share * count + 1) / (count + 2), count + 2) for share, count in zip(shares, tasks, strict=True)]
     return float(np.sqrt(sum(share * (1 - share) / count for share, count in moved)))
 

@@ -11,7 +11,7 @@ import numpy as np
 from trm_jax.comparison import plan
 from trm_jax.comparison.criteria import SPEED_MARGIN, Finding, Pair, comparable, final_accuracy, speed
 from trm_jax.comparison.groups import Group, learnt_from
-from trm_jax.comparison.halting import halting
+from trm_jax.comparison.halting import act_steps, q_head
 from trm_jax.comparison.held_out import held_out
 from trm_jax.comparison.plan import ONLINE, ORIGINAL
 from trm_jax.comparison.statistics import Standing
@@ -52,7 +52,7 @@ def judge(groups: list[Group], max_seeds: int | None = None) -> Verdict:
     so_far = any(base.unfinished for base in bases.values())
     if len(bases) < 2:
         ((mode, base),) = bases.items()
-        hopes = [_validation(base, *halting(base))] if mode == ORIGINAL else []
+        hopes = [_validation(base)] if mode == ORIGINAL else []
         return Verdict(UNDECIDED, f"Undecided{' so far' * so_far}: only runs of the {mode} mode are here",
                        "The question is about both modes.", "", so_far, (), hopes, others, _caveats(groups),
                        plan.next_step(UNDECIDED, "", groups, bases))
@@ -62,7 +62,7 @@ def judge(groups: list[Group], max_seeds: int | None = None) -> Verdict:
              for side in (pair, Pair(online, original))}
     answer, why = _concluded(pair, found)
     lean = answer if answer in found else _lean(pair, found)
-    hopes = [_validation(group, *halting(group), comparable(Pair(group, online)))
+    hopes = [_validation(group, comparable(Pair(group, online)))
              for group in (original, *(group for group in rest if group.identity.preset == "r1"))]
     hopes.append(_validation(online, *(found[ONLINE][part] for part in (1, 0, 2))))  # in the order of the plan
     headline = _headline(answer, lean, so_far, pair, found, hopes)
@@ -85,18 +85,18 @@ def baselines(groups: list[Group]) -> dict[str, Group]:
 
 
 def _validation(group: Group, *parts: Finding) -> Finding:
-    """Better in all its parts, worse where it is not so in one, or it cannot be told."""
+    """Better in all its parts, worse where it is not so in one, or it cannot be told; halting is the original's."""
+    if group.mode == ORIGINAL:
+        head = q_head(group)
+        parts = (head, act_steps(group, head), *parts)
     standings = {Standing.WORSE if part.standing == Standing.EQUAL else part.standing for part in parts}
     standing = next(one for one in (Standing.WORSE, Standing.UNDECIDED, Standing.BETTER) if one in standings)
     return Finding(f"{group.label} as the plan hopes", group.label, group.mode, standing, parts=parts)
 
 
 def _concluded(pair: Pair, found: Found) -> tuple[str, str]:
-    """The answer and one sentence why.
-
-    A mode is better that leads in final accuracy, speed or held-out score, as long as the other leads in none and its
-    own final accuracy is at least comparable. It is a tie where neither accuracy nor speed differ.
-    """
+    """The answer and one sentence why: the mode is better that leads in accuracy, speed or held-out score, while the
+    other leads in none and its own accuracy is at least comparable; a tie where neither accuracy nor speed differ."""
     if any(group.unfinished for group in pair.groups):
         return UNDECIDED, f"It is not at its end: {pair.problem}."
     won = {mode: [f.question for f in findings if f.standing == Standing.BETTER] for mode, findings in found.items()}

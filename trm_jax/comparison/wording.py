@@ -1,7 +1,8 @@
 """How numbers read in a sentence or a table."""
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Collection, Sequence
 
 
 def number(value: float | None) -> str:
@@ -19,13 +20,11 @@ def number(value: float | None) -> str:
     return text.rstrip("0").rstrip(".") if "." in text and abs(value) < 0.1 else text
 
 
-def with_spread(values: list[float]) -> str:
+def with_spread(values: Collection[float]) -> str:
     """`0.877 ± 0.012`, mean and standard deviation of one value per seed; of one seed its value alone."""
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1 or not math.isfinite(mean):
-        return number(mean)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    return f"{number(mean)} ± {float(f'{spread:.2g}'):,.10g}"
+    mean = statistics.fmean(values)
+    several = len(values) > 1 and math.isfinite(mean)
+    return number(mean) + (f" ± {float(f'{statistics.stdev(values):.2g}'):,.10g}" if several else "")
 
 
 def percent(share: float) -> str:
