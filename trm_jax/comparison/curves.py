@@ -120,8 +120,8 @@ def _curve(group: Group, chart: Chart) -> tuple[np.ndarray, np.ndarray, np.ndarr
     found = [(np.interp(run.series[chart.tag].steps, *run.axes[chart.axis]), run.series[chart.tag].values)
              for run in group.sound]
     end, cells = max(x[-1] for x, _ in found), min(CELLS, max(len(x) for x, _ in found))
-    means, spreads = (np.array([binned_statistic(x, [x, y], name, cells, (0, end)).statistic for x, y in found])
-                      for name in ("mean", "std"))  # (seeds, 2, cells), NaN where nothing was logged
+    means, spreads = (np.array([binned_statistic(end - x, [x, y], name, cells, (0, end)).statistic[:, ::-1]
+                                for x, y in found]) for name in ("mean", "std"))  # (seeds, 2, cells); NaN: not logged
     there = np.isfinite(means[:, 1]).any(axis=0)
     x, mean = np.nanmean(means[:, :, there], axis=0)
     return x, mean, spreads[0, 1, there] if len(found) == 1 else np.nanstd(means[:, 1, there], axis=0) * np.sqrt(

@@ -70,6 +70,14 @@ def criteria(verdict: Verdict, everything: bool = True) -> list[Row]:
     return rows + (against(verdict.others) if everything else [])
 
 
+def sections(groups: Sequence[Group], verdict: Verdict) -> dict[str, list[Row]]:
+    """Title → rows of all that is said besides the headline, for the page and for --all."""
+    return {"Key numbers": key_table(groups), "Criteria": [["criterion", "", "evidence"], *criteria(verdict)],
+            "Next": [[verdict.next_step.what], *([command] for command in commands(verdict))],
+            "Before you believe it": [[caveat] for caveat in verdict.caveats or ["Nothing special."]],
+            "All numbers": full_table(groups)}
+
+
 def commands(verdict: Verdict) -> list[str]:
     return [shlex.join(plan.command(run)) for run in verdict.next_step.runs]
 
@@ -124,17 +132,16 @@ def short_answer(groups: Sequence[Group], verdict: Verdict, report: Path) -> str
 
 def long_answer(groups: Sequence[Group], verdict: Verdict) -> str:
     """Everything: all numbers, every criterion with threshold, evidence and reason, all caveats and commands."""
-    lines = [as_text(key_table(groups)), "", as_text(full_table(groups)), "", f"{verdict.headline}.", verdict.why, ""]
-    for question, word, text in criteria(verdict):
-        lines += [f"{word:<14}{question}", textwrap.indent(textwrap.fill(text, WIDTH), " " * 14)]
-    return "\n".join([*lines, "", *(f"Note: {caveat}" for caveat in verdict.caveats),
-                      f"Next: {verdict.next_step.what}", *(f"  {command}" for command in commands(verdict))])
+    parts = [f"{title}\n{as_text(rows)}" for title, rows in sections(groups, verdict).items()]
+    return "\n\n".join([f"{verdict.headline}.\n{verdict.why}", *parts])
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """The rows in columns for a terminal."""
-    widths = [max(map(len, column)) for column in zip(*(row for row in rows if len(row) > 1), strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() if len(row) > 1 else row[0] for row in rows)
+    """The rows in columns for a terminal, the last one wrapped."""
+    columns = [*zip(*(row for row in rows if len(row) > 1), strict=True)]
+    widths = [max(map(len, column)) + 2 for column in columns[:-1]]
+    return "\n".join("".join(map(str.ljust, row, widths)) + f"\n{' ' * sum(widths)}".join(textwrap.wrap(row[-1], WIDTH))
+                     if len(row) > 1 else row[0] for row in rows)
 
 
 # ── Files ──
@@ -154,32 +161,31 @@ def write(folder: Path, groups: Sequence[Group], verdict: Verdict, charts: Seque
 
 def page(groups: Sequence[Group], verdict: Verdict, charts: Sequence[Chart]) -> str:
     """The comparison as one HTML page that needs nothing but itself."""
-    shown, swatch = criteria(verdict), '<i class="swatch" style="background: var(--g{})"></i>{}'
-    swatches = {index: swatch.format(index % len(COLOURS), "") for index in range(len(groups))}
-    marks = {_name(group): swatches[index] + escape(_name(group)) for index, group in enumerate(groups)}
-    for word in {row[1] for row in shown}:
+    found, marks, legend = sections(groups, verdict), {}, []
+    for index, group in enumerate(groups):
+        swatch = f'<i class="swatch" style="background: var(--g{index % len(COLOURS)})"></i>'
+        marks[_name(group)] = swatch + escape(_name(group))
+        legend.append(f"<span>{swatch}<b>{escape(group.label)}</b> {group.mode}</span>")
+    for word in {row[1] for row in found["Criteria"]}:
         style, mark = BADGES.get(word, ("", ""))
-        marks[word] = f'<span class="badge {style}">{mark}{escape(word)}</span>'
+        marks[word] = f'<span class="badge {style}">{mark}{escape(word)}</span>' if word else ""
+    marks |= {command: f"<code>{escape(command)}</code>" for command in commands(verdict)}
+    tables = {title: f'<h2>{title}</h2><div class="card {title.split()[0].lower()}">{_table(rows, marks)}</div>'
+              for title, rows in found.items()}
     return pages.build(__package__, {
-        "title": escape(verdict.headline), "headline": escape(verdict.headline), "why": escape(verdict.why),
-        "legend": " ".join(f"<span>{swatches[index]}<b>{escape(group.label)}</b> {group.mode}</span>"
-                           for index, group in enumerate(groups)),
-        "key_table": _table(key_table(groups), marks), "full_table": _table(full_table(groups), marks),
+        "title": escape(verdict.headline), "why": escape(verdict.why), "legend": " ".join(legend),
+        "key_table": tables.pop("Key numbers"), "tables": "\n".join(tables.values()),
         "charts": "".join(f'<figure class="card"><figcaption>{escape(chart.title)}</figcaption>'
-                          f"{svg(chart, groups)}</figure>" for chart in charts),
-        "criteria": _table([["criterion", "", "evidence"], *shown], marks),
-        "next_step": escape(verdict.next_step.what), "commands": escape("\n".join(commands(verdict))),
-        "caveats": "".join(f"<li>{escape(caveat)}</li>" for caveat in verdict.caveats or ["Nothing special."])})
+                          f"{svg(chart, groups)}</figure>" for chart in charts)})
 
 
 def _table(rows: Sequence[Row], marks: Mapping[str, str]) -> str:
-    """The rows, the first of them the heading; `marks` is HTML that stands for the text of a cell."""
-    def cells(kind: str, texts: Iterable[str]) -> str:
-        return "".join(f"<{kind}>{marks.get(text, escape(text))}</{kind}>" for text in texts)
-
-    body = "".join(f"<tr>{cells('th', row[:1])}{cells('td', row[1:])}</tr>" if len(row) > 1 else
-                   f'<tr class="topic"><th colspan="{len(rows[0])}">{escape(row[0])}</th></tr>' for row in rows[1:])
-    return f"<table><thead><tr>{cells('th', rows[0])}</tr></thead><tbody>{body}</tbody></table>"
+    """The rows, the first of them the heading unless it is a single cell; `marks` is HTML that stands for a text."""
+    width = max(map(len, rows))
+    texts = ([marks.get(text, escape(text)) for text in row] for row in rows)
+    return "<table>" + "".join(
+        f'<tr><td colspan="{width}">{row[0]}</td></tr>' if len(row) == 1 else
+        f"<tr><th>{row[0]}</th>{''.join(f'<td>{text}</td>' for text in row[1:])}</tr>" for row in texts) + "</table>"
 
 
 def _numbers(group: Group) -> dict[str, Any]:
