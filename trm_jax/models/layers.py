@@ -6,6 +6,7 @@ Parameters are float32; `dtype` is the type that matrix products are computed in
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,12 +32,44 @@ def truncated_normal(std: float) -> nnx.Initializer:
     return jax.nn.initializers.truncated_normal(std / TRUNCATED_STD)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(x: jax.Array, weight: jax.Array, precision: jax.lax.Precision | None = None) -> jax.Array:
+    """x (…, I) · weight (I, O) → (…, O), whose gradient by the weight is written as xᵀ · dy.
+
+    JAX's own rule computes dyᵀ · x and turns the result around, for which XLA turns dy around on CPUs: four times the
+    time, where dy is the wider of the two.
+    """
+    return jnp.matmul(x, weight, precision=precision)
+
+
+def _product(x: jax.Array, weight: jax.Array,
+             precision: jax.lax.Precision | None) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return jnp.matmul(x, weight, precision=precision), (x, weight)
+
+
+def _product_gradient(precision: jax.lax.Precision | None, kept: tuple[jax.Array, jax.Array],
+                      dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weight = kept
+    rows = tuple(range(x.ndim - 1))
+    return (jnp.matmul(dy, weight.T, precision=precision),
+            jax.lax.dot_general(x, dy, ((rows, rows), ((), ())), precision=precision))
+
+
+product.defvjp(_product, _product_gradient)
+
+
 def linear(inner: int, outer: int, dtype: Dtype, rngs: nnx.Rngs, *, bias: float | None = None,
            kernel_init: nnx.Initializer | None = None, precision: jax.lax.Precision | None = None) -> nnx.Linear:
     """Linear map, without bias unless its initial value is given; σ = 1/√fan_in unless `kernel_init` is given."""
     return nnx.Linear(inner, outer, use_bias=bias is not None, dtype=dtype, param_dtype=jnp.float32, rngs=rngs,
                       kernel_init=kernel_init or truncated_normal(inner**-0.5), precision=precision,
-                      bias_init=nnx.initializers.constant(bias or 0.0))
+                      bias_init=nnx.initializers.constant(bias or 0.0), dot_general=_linear_product)
+
+
+def _linear_product(x: jax.Array, kernel: jax.Array, dimension_numbers: Any,
+                    precision: jax.lax.Precision | None = None, **_: Any) -> jax.Array:
+    """`product`, as nnx.Linear calls it: always with the last axis of x and the first of the kernel."""
+    return product(x, kernel, precision)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -76,7 +109,7 @@ class Embed(nnx.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         one_hot = jax.nn.one_hot(tokens, self.embedding.shape[0], dtype=self.dtype)
-        return one_hot @ self.embedding[...].astype(self.dtype)
+        return product(one_hot, self.embedding[...].astype(self.dtype))
 
 
 @functools.cache
