@@ -2,7 +2,8 @@
 
     python -m benchmarks.attention [--shape=4,916,8,64] [--forms=blocked,xla] [--repeats=9]
 
-PyTorch's is scaled_dot_product_attention, on as many threads as this process has cores. Figures are the smallest of the
+PyTorch's is scaled_dot_product_attention, on as many threads as this process has cores; trm_jax divides the rows over
+the virtual devices that a training on these cores has. Figures are the smallest of the
 repeats, since other work on the machine can only slow them down; all are of float32 on the CPU. Processor time is of
 all threads; on a single core (taskset -c 0) other work hardly changes it.
 """
@@ -12,12 +13,13 @@ import time
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from absl import app, flags
 
 from trm_jax.models.attention import FORMS, attend
+from trm_jax.run.mesh import by_rows, data_mesh
+from trm_jax.run.startup import use_cores
 
 _SHAPE = flags.DEFINE_list("shape", ["4", "916", "8", "64"], "Rows, tokens, heads, head size.")
 _FORMS = flags.DEFINE_list("forms", ["blocked", "xla", "plain"], f"Of {', '.join(FORMS)}; plain keeps T×U.")
@@ -27,7 +29,7 @@ Run = Callable[[], list[np.ndarray]]
 
 
 def of_jax(form: str, arrays: list[np.ndarray]) -> Run:
-    """Output and gradients of q, k, v for the cotangent d_out, under jit."""
+    """Output and gradients of q, k, v for the cotangent d_out, under jit, a part of the rows on each device."""
     def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         if form == "plain":
             return jax.nn.dot_product_attention(q, k, v, implementation="xla")
@@ -37,8 +39,11 @@ def of_jax(form: str, arrays: list[np.ndarray]) -> Run:
         out, gradient = jax.vjp(attention, q, k, v)
         return out, *gradient(d_out)
 
-    given = [jnp.asarray(array) for array in arrays]
-    compiled = jax.jit(both).lower(*given).compile()
+    mesh = data_mesh()
+    rows = by_rows(mesh)
+    given = jax.device_put(arrays, rows)
+    compiled = jax.jit(jax.shard_map(both, mesh=mesh, in_specs=rows.spec, out_specs=rows.spec,
+                                     check_vma=False)).lower(*given).compile()
     return lambda: jax.block_until_ready(compiled(*given))
 
 
@@ -59,6 +64,7 @@ def of_torch(arrays: list[np.ndarray]) -> Run:
 def main(_: list[str]) -> None:
     jax.config.update("jax_platforms", "cpu")
     rng, shape = np.random.default_rng(0), tuple(int(size) for size in _SHAPE.value)
+    use_cores(shape[0])
     arrays = [rng.normal(size=shape).astype(np.float32) for _ in range(4)]
     runs = {"PyTorch": of_torch(arrays)} | {form: of_jax(form, arrays) for form in _FORMS.value}
     expected, taken = runs["PyTorch"](), {name: [] for name in runs}
@@ -71,7 +77,7 @@ def main(_: list[str]) -> None:
             run()
             taken[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
     best = {name: np.min(times, axis=0) for name, times in taken.items()}
-    print(f"{shape}, {len(os.sched_getaffinity(0))} cores")
+    print(f"{shape}, {len(os.sched_getaffinity(0))} cores, {jax.device_count()} devices")
     print(f"{'':10}{'ms':>8}{'ratio':>8}{'processor ms':>15}{'ratio':>8}")
     for name, (wall, processor) in best.items():
         ratios = best[name] / best["PyTorch"]
