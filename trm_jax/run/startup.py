@@ -1,4 +1,4 @@
-"""Start-up of JAX on this machine, before its first use: virtual CPU devices, memory and compiled programs that last."""
+"""Start-up of JAX on this machine, before its first use: a device for each core, memory and programs that last."""
 
 import ctypes
 import math
