@@ -11,7 +11,8 @@ import jax
 from trm_jax.dynamics.state import TrainState
 from trm_jax.errors import ConfigError
 from trm_jax.run import arrays, saved
-from trm_jax.run.mesh import from_first
+from trm_jax.run.files import make_folder
+from trm_jax.run.mesh import from_first, on_first
 from trm_jax.run.reasons import reason
 from trm_jax.run.saved import Damaged, best_step, saved_steps
 
@@ -33,6 +34,9 @@ class Checkpoints:
         every_minutes: between saves that are due by time; 0 for none.
         give_up_minutes: for so long saves may fail.
         say: takes lines for the log.
+
+    Raises:
+        ConfigError: nothing can be written there.
     """
 
     def __init__(self, workdir: Path, *, keep: int = 2, every_minutes: float = 0.0, give_up_minutes: float = 0.0,
@@ -43,8 +47,9 @@ class Checkpoints:
         self._begun_at = time.monotonic()  # when the last save, or this process, began
         self._saving: int | None = None  # the step that is being written
         self._failing_since: float | None = None  # None while saves succeed
+        self._told = ""  # why they fail
+        on_first(lambda: make_folder("--workdir", saved.folder_of(workdir)))
         if jax.process_index() == 0:
-            saved.folder_of(workdir).mkdir(exist_ok=True)
             saved.clear(workdir)
 
     def save(self, state: TrainState, data_position: dict[str, Any]) -> None:
@@ -81,7 +86,7 @@ class Checkpoints:
                 return
             if self._failing_since is not None:
                 self._say(f"checkpoint of step {self._saving} written: saving works again")
-            self._saving = self._failing_since = None
+            self._saving, self._failing_since, self._told = None, None, ""
             if jax.process_index() == 0:
                 with contextlib.suppress(OSError):  # one that stays costs room only
                     saved.prune(self._workdir, self._keep)
@@ -168,10 +173,13 @@ class Checkpoints:
         if jax.process_index() == 0:
             saved.clear(self._workdir)
         latest = "there is none before it" if self.latest is None else f"the latest is of step {self.latest}"
-        line = f"the checkpoint of step {step} could not be written ({reason(error)}); {latest}"
+        why = reason(error)
+        line = f"the checkpoint of step {step} could not be written ({why}); {latest}"
         if now - self._failing_since >= self._give_up_s:
             raise SaveError(f"{line}; given up after {self._give_up_s / 60:g} minutes (checkpoint.give_up_minutes)")
-        self._say(f"{line}; the run goes on and tries again")
+        if why != self._told:
+            self._say(f"{line}; the run goes on and tries again")
+        self._told = why
 
     def _whole_step(self) -> int | None:
         """The latest step whose checkpoint is as it was written; those after it are set aside."""
