@@ -71,15 +71,19 @@ def stop(processes: Sequence[subprocess.Popen], number: int) -> None:
             process.send_signal(number)
 
 
-def wait(processes: Sequence[subprocess.Popen]) -> int:
-    """Waits for all; when one fails, the others are stopped. Returns the exit code of the first that failed, or 0."""
+def wait(processes: Sequence[subprocess.Popen], told: threading.Event) -> int:
+    """Waits for all; when one fails, the others are stopped, unless all have been `told` to end, as they do in order.
+
+    Returns:
+        The exit code of the first that failed, or 0.
+    """
     failed, deadline = 0, float("inf")
     while any(process.poll() is None for process in processes):
         for number, process in enumerate(processes):
             if process.poll() and not failed:
                 failed, deadline = process.returncode, time.monotonic() + GRACE_S
                 others = [other for other in processes if other.poll() is None]
-                if others:
+                if others and not told.is_set():  # a second signal would end them at once
                     print(f"processes: number {number} ended with exit code {failed}: the others are stopped",
                           file=sys.stderr, flush=True)
                     stop(others, signal.SIGTERM)
@@ -99,14 +103,20 @@ def main(argv: Sequence[str]) -> int:
         sys.exit(str(error))
     processes = [subprocess.Popen(command, env=os.environ | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                   text=True, errors="replace", process_group=0) for env in own]
+    told = threading.Event()
+
+    def pass_on(number: int, _: object) -> None:
+        told.set()
+        stop(processes, number)
+
     for number in PASSED_ON:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _: stop(processes, number))
+            signal.signal(number, pass_on)
     readers = [threading.Thread(target=show, args=(number, lines, out)) for number, process in enumerate(processes)
                for lines, out in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))]
     for reader in readers:
         reader.start()
-    code = wait(processes)
+    code = wait(processes, told)
     for reader in readers:
         reader.join()
     return code if code >= 0 else 128 - code

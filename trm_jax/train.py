@@ -100,7 +100,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin | Non
                             show=jax.process_index() == 0)
         score = functools.partial(validation.score, writer, protocol.word, say) if validation.tasks else None
         with (stop_request() as stop, closing(Stalls(settings.train.stall_minutes)) as stalls, closing(writer),
-              closing(checkpoints), closing(progress), closing(trace)):
+              closing(checkpoints), closing(progress), closing(trace), together()):
             state = Loop(training.step, job.mesh, job.schedule, batches, score, checkpoints, progress, trace, stalls,
                          stop).run(state)
             writer.finish()
