@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from trm_jax import terminal
 from trm_jax.evaluation.evaluator import Evaluator
+from trm_jax.run.files import write
 from trm_jax.run.interrupt import Interrupted
 from trm_jax.run.progress import Progress
 from trm_jax.run.saved import saved_steps
@@ -133,8 +134,7 @@ def start(settings: ConfigDict, workdir: Path, before: Callable[[], None] = lamb
 
 def whole(settings: ConfigDict, workdir: Path) -> dict[str, str]:
     """Runs to the end, undisturbed from here on; the digest of every array of the state and of the last scores."""
-    code = start(settings, workdir).wait()
-    if code:
+    if not (workdir / DIGEST).exists() and (code := start(settings, workdir).wait()):
         raise RuntimeError(f"exit code {code}; see {workdir.with_suffix('.log')}")
     return json.loads((workdir / DIGEST).read_text())
 
@@ -160,7 +160,7 @@ def _run(settings: ConfigDict, workdir: Path) -> int:
     digests = {jax.tree_util.keystr(path): hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest()
                for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
     scores = workdir / "checkpoints" / str(int(state.step)) / "scores.json"
-    (workdir / DIGEST).write_text(json.dumps(digests | {"scores": scores.read_text()}))
+    write(workdir / DIGEST, json.dumps(digests | {"scores": scores.read_text()}))
     return 0
 
 
