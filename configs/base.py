@@ -54,6 +54,11 @@ def get_config() -> ConfigDict:
     # demonstrations (lpn_variational), so that it depends on neither batch size nor devices. The token loss is a mean
     # over all rows: with encode="once" the fewer rows start, the more the KL weighs for each. See `kl_weight_of_torch`.
     config.loss.kl_weight = 0.0
+    # Weight of a contrastive term, the mean InfoNCE over the rows encoded in this step: the context of a row, which is
+    # one variant of its task, is to lie nearer to that of a second variant than to those of other tasks. For encoders
+    # that collapse; with it every demonstration is encoded twice. 0: none.
+    config.loss.contrastive_weight = 0.0
+    config.loss.contrastive_temperature = 0.1  # of its cosine similarities: the lower, the more the nearest count
 
     config.optim = ConfigDict()
     config.optim.lr = 1e-4  # peak learning rate of AdamATan2
@@ -103,6 +108,11 @@ def get_config() -> ConfigDict:
     config.eval.halt = "max_steps"  # or "q": each row stops when its halt logit is above 0
     config.eval.batch_size = 256  # rows, over all devices
     config.eval.pass_ks = (1, 2, 5, 10, 100, 1000)  # K of pass@K
+    # Latent search, of `evaluate`, `solve` and `adapt`; a run in training is scored without. The context tokens of each
+    # variant take so many gradient steps on the token loss of its demonstrations, each once the query; the best
+    # context by that loss answers. 0: none.
+    config.eval.search_steps = 0
+    config.eval.search_lr = 0.1  # of its Adam, relative to the root mean square of the encoder's context
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 0  # batches between checkpoints besides those at evaluations; 0 means none

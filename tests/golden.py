@@ -116,7 +116,8 @@ def loss_config(case: Case) -> LossConfig:
     """The PyTorch KL weight acts per row of the batch (its loss is a sum that is divided by the batch size)."""
     recorded = case.info["loss"]
     return LossConfig(type=recorded["loss_type"].removesuffix("_cross_entropy"),
-                      kl_weight=recorded["kl_weight"] / case.info["config"]["batch_size"])
+                      kl_weight=recorded["kl_weight"] / case.info["config"]["batch_size"],
+                      contrastive_weight=0.0, contrastive_temperature=0.1)
 
 
 def batches(case: Case) -> list[Batch]:

@@ -140,6 +140,41 @@ def test_rows_that_want_to_halt_stop_early_with_q(folder):
     assert default_out(trained).relative_to(folder / "run").parts[0] == "evaluation"
 
 
+def test_latent_search_is_scored_beside_the_score_without_it(folder, finished, trained):
+    """Interrupted and continued, by other steps refused, and the same on eight devices."""
+    search, out = ("eval.search_steps=2", "eval.search_lr=0.3"), folder / "searched"
+    searching = load(folder, ONE, *search)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(stopping(searching, 2), out)
+    with pytest.raises(ConfigError, match=r"another evaluation \(eval.search_steps: 2 there, 3 here\)"):
+        evaluate(load(folder, ONE, "eval.search_steps=3", search[1]), out)
+    with pytest.raises(ConfigError, match=r"another evaluation \(eval.search_steps: 2 there, 0 here; eval.search_lr: "):
+        evaluate(trained, out)
+    found, plain = evaluate(searching, out), json.loads((finished / "metrics.json").read_text())
+    assert found["search"] == {"steps": 2, "lr": 0.3} and not {"search", "without_search"} & plain.keys()
+    before = found["without_search"]
+    assert before["solved"] == 0 and before["by_task"] == plain["by_task"]
+    for name in ("pass@1", "pass@2", "pass@5", "accuracy", "exact_accuracy", "steps"):
+        assert before[name] == plain[name], name
+    assert found["demo_loss"] < before["demo_loss"] and found["accuracy"] != before["accuracy"]
+    lines, off = ([json.loads(line) for line in (folder / name / "predictions.jsonl").read_text().splitlines()[1:]]
+                  for name in ("searched", "finished"))
+    assert [line["without_search"]["vote"][:4] for line in lines] == [line["vote"][:4] for line in off]
+    assert all(line.keys() == {"row", "vote", "metrics"} for line in off)
+    assert all(line["metrics"]["demo_loss"] <= line["without_search"]["metrics"]["demo_loss"] for line in lines)
+    text, report = table(found), embedded(out)[0]
+    said = "latent search, 2 steps of 0.3: solved 0 of 8 tasks, 0 without it; token loss of the demonstrations"
+    assert f"note: {said}" in text and "pass@2, without search" in text
+    assert said in report and "pass@2, without search" in report
+    assert default_out(searching).name == default_out(trained).name + "-search2"
+
+    eight = evaluate(load(folder, 8, "eval.batch_size=8", *search), folder / "searched-8")
+    loss = found.pop("demo_loss"), before.pop("demo_loss")
+    assert (eight.pop("demo_loss"), eight["without_search"].pop("demo_loss")) == pytest.approx(loss, rel=1e-4)
+    for name in found.keys() - {"encoder", "computed"}:
+        assert eight[name] == found[name], name
+
+
 def embedded(out):
     text = (out / "report.html").read_text()
     assert not re.search(r"(src|href)=\"(?!data:|#)", text)  # nothing is fetched

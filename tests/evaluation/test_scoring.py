@@ -26,7 +26,8 @@ SIDE = 5
 
 def settings(**changes):
     found = tiny.settings(tiny.shrink(o1.get_config("tiny"), "unused"))
-    config = EvalConfig(**{"augmentations": 4, "halt": "max_steps", "batch_size": 8, "pass_ks": (1, 2, 5)} | changes)
+    config = EvalConfig(**{"augmentations": 4, "halt": "max_steps", "batch_size": 8, "pass_ks": (1, 2, 5),
+                           "search_steps": 0, "search_lr": 0.1} | changes)
     return dataclasses.replace(found, eval=config, data=dataclasses.replace(found.data, max_grid_size=SIDE))
 
 

@@ -62,6 +62,18 @@ def test_an_update_is_one_reduction_of_the_gradient(name, source):
         assert not within_loops
 
 
+def test_a_contrastive_term_gathers_the_pooled_contexts_alone(source):
+    """And sends their gradient back: for each row D numbers, and which row and task it is."""
+    made = training("contrastive", source, 8)
+    found = collectives(made.step.lower(made.state, made.batch).compile().as_text())
+    rows, width = len(made.batch.row), 16
+    gradient = 4 * sum(leaf.size for leaf in jax.tree.leaves(made.state.params))
+    sent = {kind: sum(size for operation, size, _ in found if operation == kind) for kind, _, _ in found}
+    assert sent["all-gather"] <= rows * 4 * (width + 3)
+    back = sent["all-reduce"] + sent.get("reduce-scatter", 0) - gradient
+    assert 0 <= back <= 0.02 * gradient + rows * width * 4
+
+
 @pytest.mark.parametrize("name", ["o1", "l1", "e3", "trm"])
 def test_a_batch_in_parts_is_the_same_batch(name, source):
     """Three batches on two devices, in one part and in two: parameters, carry and everything that is logged."""

@@ -174,6 +174,7 @@ def _evaluations(run: Path, notes: list[str]) -> list[Evaluation]:
             metrics = json.loads(path.read_text(encoding="utf-8"))
             tasks, by_task = int(metrics["tasks"]["evaluated"]), metrics.get("by_task") or {}
             kind = [str(metrics[key]) for key in ("data", "augmentations", "halt") if key in metrics]
+            kind += [f"latent search of {metrics['search']['steps']} steps"] if "search" in metrics else []
             score, step, word = metrics["pass@2"]["share"], float(metrics.get("step", 0)), metrics.get("protocol", "")
             what = ", ".join([*kind, f"{tasks} tasks"])
             found.append(Evaluation(str(path), what, step, word, float(score), tasks, dict(by_task)))

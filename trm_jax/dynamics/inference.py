@@ -13,6 +13,7 @@ from trm_jax.data.arc.rows import PADDING
 from trm_jax.dynamics.act import Batch
 from trm_jax.dynamics.collapse import Statistics
 from trm_jax.dynamics.losses import RowLosses, row_losses
+from trm_jax.dynamics.search import Search, search
 from trm_jax.dynamics.state import Tree
 from trm_jax.models.decoder import Latents
 from trm_jax.models.encoders import Context
@@ -35,7 +36,22 @@ class Prediction(struct.PyTreeNode):
     steps: jax.Array
 
 
-Predict = Callable[..., tuple[Prediction, RowLosses]]  # of parameters, buffers, batch, variant
+class Searched(struct.PyTreeNode):
+    """What a latent search has changed, beside the answer that it led to.
+
+    Attributes:
+        prediction, rows: without it, from the encoder's context.
+        loss, start_loss: (B,) token loss of the demonstrations with the context found, and with the encoder's.
+    """
+
+    prediction: Prediction
+    rows: RowLosses
+    loss: jax.Array
+    start_loss: jax.Array
+
+
+# Of parameters, buffers, batch, variant. With a latent search, a Searched stands behind the two.
+Predict = Callable[..., tuple[Prediction, RowLosses] | tuple[Prediction, RowLosses, Searched]]
 Measure = Callable[..., Statistics]  # of parameters, buffers, batch, variant, groups
 
 
@@ -55,11 +71,16 @@ def encode_variants(model: ETRM, batch: Batch, variant: jax.Array) -> Context:
     Args:
         variant: (B,) int32; equal neighbours share their demonstrations.
     """
+    first, owner = _owners(variant)
+    context = model.encoder(batch.demos, batch.demo_mask, entries=model.encoder.entries(batch.row), rows=first)
+    return context.replace(tokens=context.tokens[owner])
+
+
+def _owners(variant: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Which rows (B,) bool are the first of their variant, padding apart, and the number (B,) of each row's first."""
     first = jnp.concatenate([jnp.ones(1, bool), variant[1:] != variant[:-1]])
     owner = jax.lax.cummax(jnp.where(first, jnp.arange(len(variant)), 0))
-    context = model.encoder(batch.demos, batch.demo_mask, entries=model.encoder.entries(batch.row),
-                            rows=first & (variant != PADDING))
-    return context.replace(tokens=context.tokens[owner])
+    return first & (variant != PADDING), owner
 
 
 def solve_rows(model: ETRM, batch: Batch, tokens: jax.Array, real: jax.Array,
@@ -100,9 +121,29 @@ def predict(graph: nnx.GraphDef, halt: str, loss_type: str, params: Tree, buffer
         variant: (B,) int32 running number of the row's (task, variant), PADDING for a padded row.
     """
     model = nnx.merge(graph, params, buffers)
-    context = encode_variants(model, batch, variant)
-    prediction, logits = solve_rows(model, batch, context.tokens, variant != PADDING, halt)
+    return _answered(model, batch, encode_variants(model, batch, variant).tokens, variant, halt, loss_type)
+
+
+def _answered(model: ETRM, batch: Batch, tokens: jax.Array, variant: jax.Array, halt: str,
+              loss_type: str) -> tuple[Prediction, RowLosses]:
+    prediction, logits = solve_rows(model, batch, tokens, variant != PADDING, halt)
     return prediction, row_losses(logits, prediction.q_halt, batch.labels, loss_type)
+
+
+def predict_searching(graph: nnx.GraphDef, halt: str, loss_type: str, how: Search, params: Tree, buffers: Tree,
+                      batch: Batch, variant: jax.Array) -> tuple[Prediction, RowLosses, Searched]:
+    """`predict` from the contexts that a latent search finds, one for each variant, and what it is without.
+
+    Args:
+        how: static.
+    """
+    model = nnx.merge(graph, params, buffers)
+    tokens = encode_variants(model, batch, variant).tokens
+    first, owner = _owners(variant)
+    found = search(model.decoder, batch, first, tokens, loss_type, how)
+    without = _answered(model, batch, tokens, variant, halt, loss_type)
+    return (*_answered(model, batch, found.tokens[owner], variant, halt, loss_type),
+            Searched(*without, found.loss[owner], found.start_loss[owner]))
 
 
 def contexts(graph: nnx.GraphDef, params: Tree, buffers: Tree, batch: Batch, variant: jax.Array) -> Context:

@@ -48,10 +48,13 @@ class LossConfig:
 
     type: str
     kl_weight: float
+    contrastive_weight: float
+    contrastive_temperature: float
 
     def __post_init__(self) -> None:
         check_choice("loss.type", self.type, TOKEN_LOSSES)
-        check_numbers("loss", self, ["kl_weight"], at_least=0)
+        check_numbers("loss", self, ["kl_weight", "contrastive_weight"], at_least=0)
+        check_numbers("loss", self, ["contrastive_temperature"], above=0)
 
 
 class RowLosses(struct.PyTreeNode):

@@ -14,6 +14,7 @@ from flax import nnx, struct
 
 from trm_jax.dynamics.act import Batch, Carry, Exploration, empty_carry, explore, has_halted, refill
 from trm_jax.dynamics.collapse import collapse_metrics, measure
+from trm_jax.dynamics.contrast import Pooled, Variants, draw_variants, info_nce, pool, shown
 from trm_jax.dynamics.losses import LossConfig, RowLosses, row_losses, total_loss
 from trm_jax.dynamics.metrics import Mean, Metrics, mean_over, single, solving_metrics
 from trm_jax.dynamics.optim import Optimiser, moving_average
@@ -23,6 +24,7 @@ from trm_jax.models.encoders import Context
 from trm_jax.models.etrm import ETRM
 
 DRAWS, SKETCH = 0, 1  # streams of random numbers: what trains, and what only looks on
+SECOND = 2  # of a draw: apart, so that the others are the same with a contrastive term and without
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Recipe:
     Attributes:
         groups: tasks that rows come from, `Batch.task` counts them.
         row_sums: takes the gradient over all rows, wherever they lie; by default they are all here.
+        all_rows: the same arrays of all rows, wherever they lie, in the place of these rows' own.
         sketch_width: numbers in which contexts of a task are compared, see `collapse.measure`; None: all of them.
     """
 
@@ -59,6 +62,7 @@ class Recipe:
     optimiser: Optimiser
     groups: int
     row_sums: RowSums = lambda f: f
+    all_rows: Callable[[Any], Any] = lambda rows: rows
     sketch_width: int | None = None
 
 
@@ -68,25 +72,30 @@ class Draws(struct.PyTreeNode):
     Attributes:
         exploration: halting rule, None in online mode.
         eps: noise of the latent, None for an encoder without one.
+        second: the variants of the contrastive term, None without one.
     """
 
     exploration: Exploration | None
     eps: jax.Array | None
+    second: Variants | None = None
 
 
-def draw(key: jax.Array, model: ETRM, batch: Batch, mode: ModeConfig) -> Draws:
+def draw(key: jax.Array, model: ETRM, batch: Batch, recipe: Recipe) -> Draws:
     """Draws the randomness of one update."""
     explore_key, noise_key = jax.random.split(key)
     rows, slots = batch.demo_mask.shape
-    exploring = mode.name != "online"
+    exploring, contrasting = recipe.mode.name != "online", recipe.loss.contrastive_weight > 0
     return Draws(explore(explore_key, rows, model.decoder.arch.halt_max_steps) if exploring else None,
-                 model.encoder.noise(noise_key, rows, slots))
+                 model.encoder.noise(noise_key, rows, slots),
+                 draw_variants(jax.random.fold_in(key, SECOND), rows) if contrasting else None)
 
 
 class Whole(struct.PyTreeNode):
-    """The batch that some rows are part of: how many rows it has, and how many units of the latent are encoded."""
+    """The batch that some rows are part of: how many rows it has, how many of them are encoded, where the loss needs
+    that, and how many units of the latent."""
 
     rows: int = struct.field(pytree_node=False)
+    encoded: jax.Array
     units: jax.Array
 
 
@@ -118,27 +127,41 @@ def act_step(model: ETRM, carry: Carry, encoded: jax.Array, entries: jax.Array |
     return total_loss(rows, kl, loss.kl_weight, whole.rows), (carry, Forward(context, logits, q, rows))
 
 
+def contrastive_loss(recipe: Recipe, model: ETRM, own: Context, batch: Batch, encoded: jax.Array, second: Variants,
+                     whole: Whole) -> jax.Array:
+    """What these rows add to the mean contrastive loss over the encoded rows of the whole batch."""
+    other = model.encoder(shown(batch.demos, second), batch.demo_mask, rows=encoded)
+    pooled, others = (Pooled(pool(context.tokens), second.row, batch.task, encoded) for context in (own, other))
+    return (info_nce(pooled, recipe.all_rows(others), recipe.loss.contrastive_temperature)
+            / jnp.maximum(whole.encoded, 1))
+
+
 def update(recipe: Recipe, state: TrainState, carry: Carry, encoded: jax.Array,
-           eps: jax.Array | None) -> tuple[TrainState, Carry, Forward, Metrics]:
+           draws: Draws) -> tuple[TrainState, Carry, Forward, Metrics]:
     """One ACT step, its gradient, and one optimiser update of `state`: of its parameters, and of its table if any."""
-    def of_rows(everywhere: tuple[Tree, Tree, Whole], carry: Carry, encoded: jax.Array,
-                eps: jax.Array | None) -> tuple[Any, Any, Any]:
+    def of_rows(everywhere: tuple[Tree, Tree, Whole], carry: Carry, encoded: jax.Array, eps: jax.Array | None,
+                second: Variants | None) -> tuple[Any, Any, Any]:
         params, buffers, whole = everywhere
 
-        def loss_of(params: Tree, entries: jax.Array | None) -> tuple[jax.Array, tuple[Carry, Forward]]:
+        def loss_of(params: Tree, entries: jax.Array | None) -> tuple[jax.Array, tuple[Any, tuple[Carry, Forward]]]:
             model = nnx.merge(recipe.graph, params, buffers)
-            return act_step(model, carry, encoded, entries, eps, recipe.loss, whole)
+            loss, (stepped, forward) = act_step(model, carry, encoded, entries, eps, recipe.loss, whole)
+            if second is None:
+                return loss, (None, (stepped, forward))
+            apart = contrastive_loss(recipe, model, forward.context, carry.batch, encoded, second, whole)
+            return loss + recipe.loss.contrastive_weight * apart, (apart, (stepped, forward))
 
         entries = nnx.merge(recipe.graph, params, buffers).encoder.entries(carry.batch.row)
-        (loss, outcome), (grads, in_table) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(params, entries)
+        (loss, (apart, outcome)), (grads, in_table) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(params, entries)
         looked_up = None if entries is None else (carry.batch.row, in_table)
-        return (loss, grads, encoded.sum(dtype=jnp.float32)), looked_up, outcome
+        return (loss, grads, encoded.sum(dtype=jnp.float32), apart), looked_up, outcome
 
     encoder = nnx.merge(recipe.graph, state.params, state.buffers).encoder
     units = encoder.latent_units(carry.batch.demo_mask, encoded)
-    whole = Whole(len(encoded), jnp.ones(()) if units is None else units.sum(dtype=jnp.float32))
-    (loss, grads, encoded_rows), looked_up, (stepped, forward) = recipe.row_sums(of_rows)(
-        (state.params, state.buffers, whole), carry, encoded, eps)
+    whole = Whole(len(encoded), jnp.ones(()) if draws.second is None else encoded.sum(dtype=jnp.float32),
+                  jnp.ones(()) if units is None else units.sum(dtype=jnp.float32))
+    (loss, grads, encoded_rows, apart), looked_up, (stepped, forward) = recipe.row_sums(of_rows)(
+        (state.params, state.buffers, whole), carry, encoded, draws.eps, draws.second)
     params, opt, norms = recipe.optimiser.update(grads, state.opt, state.params, state.step, encoded_rows > 0)
     buffers = state.buffers
     if looked_up is not None:
@@ -153,6 +176,8 @@ def update(recipe: Recipe, state: TrainState, carry: Carry, encoded: jax.Array,
         "grad/decoder_norm": single(norms.decoder),
         "grad/total_norm": single(norms.total),
     }
+    if apart is not None:
+        metrics["contrastive_loss"] = Mean(apart * whole.encoded, whole.encoded)
     return state.replace(params=params, opt=opt, buffers=buffers), stepped, forward, metrics
 
 
@@ -164,7 +189,7 @@ def original_update(recipe: Recipe, state: TrainState, batch: Batch,
     started = state.carry.halted
     carry = refill(state.carry, batch, model.decoder)
     encoded = started if recipe.mode.encode == "once" else jnp.ones_like(started)
-    state, carry, forward, metrics = update(recipe, state, carry, encoded, draws.eps)
+    state, carry, forward, metrics = update(recipe, state, carry, encoded, draws)
 
     q_halt = forward.q[:, 0]
     halted = has_halted(carry.steps, q_halt, draws.exploration, model.decoder.arch)
@@ -179,7 +204,7 @@ def original_update(recipe: Recipe, state: TrainState, batch: Batch,
 def original_step(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """One batch of the original dynamics: refill halted rows, one ACT step, one update, halt."""
     model = nnx.merge(recipe.graph, state.params, state.buffers)
-    draws = draw(_step_key(state, DRAWS), model, batch, recipe.mode)
+    draws = draw(_step_key(state, DRAWS), model, batch, recipe)
     state, metrics, _ = original_update(recipe, state, batch, draws)
     return state, metrics
 
@@ -195,7 +220,7 @@ def online_update(recipe: Recipe, state: TrainState, batch: Batch,
     encoded = jnp.ones_like(carry.halted)
 
     def body(loop: tuple[TrainState, Carry], draws: Draws) -> tuple[tuple[TrainState, Carry], tuple[Metrics, Forward]]:
-        state, carry, forward, metrics = update(recipe, *loop, encoded, draws.eps)
+        state, carry, forward, metrics = update(recipe, *loop, encoded, draws)
         last = carry.steps == recipe.mode.num_act_steps
         metrics |= solving_metrics(forward.rows, forward.q[:, 0], last)
         return (state, carry), (metrics, forward)
@@ -210,7 +235,7 @@ def online_step(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainS
     """One batch of the online dynamics: a fresh carry, then `num_act_steps` ACT steps with an update each."""
     model = nnx.merge(recipe.graph, state.params, state.buffers)
     keys = jax.random.split(_step_key(state, DRAWS), recipe.mode.num_act_steps)
-    draws = jax.vmap(lambda key: draw(key, model, batch, recipe.mode))(keys)
+    draws = jax.vmap(lambda key: draw(key, model, batch, recipe))(keys)
     state, metrics, _ = online_update(recipe, state, batch, draws)
     return state, metrics
 

@@ -16,7 +16,8 @@ from trm_jax.data.arc.table import Table
 from trm_jax.data.arc.tasks import Task
 from trm_jax.data.arc.voting import ATTEMPTS, Score, Votes, score
 from trm_jax.data.pipeline import EvalBatch, eval_batches
-from trm_jax.dynamics.inference import Predict
+from trm_jax.dynamics.inference import Predict, Prediction
+from trm_jax.dynamics.losses import RowLosses
 from trm_jax.dynamics.metrics import NonFiniteError
 from trm_jax.dynamics.state import Tree
 from trm_jax.errors import ConfigError
@@ -30,7 +31,7 @@ class Evaluator:
 
     Args:
         settings: of the run; `settings.eval` says how to evaluate.
-        predict: as `programs.compiled` makes it for this mesh.
+        predict: as `programs.compiled` makes it for this mesh, with a latent search or without.
         tasks: to evaluate; they fit the canvas. Those without a row in the table are left out.
         all_tasks: the whole set that they come from, which the score's total counts.
         table: rows of the model's embedding table, None for a model that reads demonstrations.
@@ -92,19 +93,26 @@ class Evaluator:
 
     def _answers(self, out: Any) -> list[Answer]:
         """One answer per real row of a batch; padded rows give none."""
-        row, prediction, right = to_hosts(out)
-        (real,) = np.nonzero(row != PADDING)
-        if not np.isfinite(prediction.q_halt[real]).all():
-            raise NonFiniteError("the model answers with numbers that are not finite")
-        halt_right = (prediction.q_halt >= 0) == right.correct
+        row, prediction, right, *searched = to_hosts(out)
         answers = []
-        for i in real:
-            votes = Votes()
-            self.plan.vote(votes, row[i:i + 1], prediction.tokens[i:i + 1], prediction.q_halt[i:i + 1])
-            (vote,) = votes.to_list()
-            metrics = {"steps": float(prediction.steps[i])}
-            if right.labelled[i]:
-                metrics |= {"accuracy": float(right.accuracy[i]), "exact_accuracy": float(right.correct[i]),
-                            "q_halt_accuracy": float(halt_right[i])}
-            answers.append(Answer(int(row[i]), vote, metrics))
+        for i in np.flatnonzero(row != PADDING):
+            answer = self._answer(int(row[i]), i, prediction, right)
+            for found in searched:
+                before = self._answer(int(row[i]), i, found.prediction, found.rows)
+                answer = answer.after_search(float(found.loss[i]), before, float(found.start_loss[i]))
+            answers.append(answer)
         return answers
+
+    def _answer(self, row: int, i: int, prediction: Prediction, right: RowLosses) -> Answer:
+        """What became of a row of the plan, the i-th of a batch."""
+        if not np.isfinite(prediction.q_halt[i]):
+            raise NonFiniteError("the model answers with numbers that are not finite")
+        votes = Votes()
+        self.plan.vote(votes, [row], prediction.tokens[i:i + 1], prediction.q_halt[i:i + 1])
+        (vote,) = votes.to_list()
+        metrics = {"steps": float(prediction.steps[i])}
+        if right.labelled[i]:
+            halt_right = (prediction.q_halt[i] >= 0) == right.correct[i]
+            metrics |= {"accuracy": float(right.accuracy[i]), "exact_accuracy": float(right.correct[i]),
+                        "q_halt_accuracy": float(halt_right)}
+        return Answer(row, vote, metrics)

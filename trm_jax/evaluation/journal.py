@@ -1,7 +1,8 @@
 """The answers of one evaluation on disk, appended batch by batch, so that it can be interrupted and continued.
 
 A JSON value per line. The first says which evaluation this is, each further one is the `Answer` of one row, in
-the order of rows: {"row": 0, "vote": [task id, query, variant, grid, q_halt], "metrics": {…}}.
+the order of rows: {"row": 0, "vote": [task id, query, variant, grid, q_halt], "metrics": {…}}. After a latent search
+the vote and metrics without it stand there too: "without_search": {"vote": […], "metrics": {…}}.
 """
 
 import dataclasses
@@ -59,7 +60,8 @@ class Journal:
             if not file.tell():
                 file.write(json.dumps(self._evaluation) + "\n")
             for answer in answers:
-                file.write(json.dumps(dataclasses.asdict(answer), allow_nan=False, separators=(",", ":")) + "\n")
+                told = {name: value for name, value in dataclasses.asdict(answer).items() if value is not None}
+                file.write(json.dumps(told, allow_nan=False, separators=(",", ":")) + "\n")
 
     def _check(self, line: bytes) -> None:
         """Raises ConfigError unless `line` names this evaluation."""

@@ -15,11 +15,22 @@ class Answer:
         row: its number.
         vote: as `Votes.to_list` has it.
         metrics: name → value of the row; how right it is stands there only where the answer is known.
+        without_search: vote and metrics as they are from the encoder's context; None where that has answered.
     """
 
     row: int
     vote: list[Any]
     metrics: dict[str, float]
+    without_search: dict[str, Any] | None = None
+
+    def after_search(self, demo_loss: float, before: "Answer", start_loss: float) -> "Answer":
+        """This answer, found by a latent search, with that from the encoder's context beside it.
+
+        Args:
+            demo_loss, start_loss: token loss of the demonstrations with the context that answered, and before.
+        """
+        return Answer(self.row, self.vote, self.metrics | {"demo_loss": demo_loss},
+                      {"vote": before.vote, "metrics": before.metrics | {"demo_loss": start_loss}})
 
 
 class Tally:
@@ -30,11 +41,13 @@ class Tally:
     Attributes:
         votes: of every query.
         rows: how many answers have been counted.
+        without_search: what they amount to without the latent search; None where there was none.
     """
 
     def __init__(self) -> None:
         self.votes = Votes()
         self.rows = 0
+        self.without_search: Tally | None = None
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
 
@@ -48,6 +61,9 @@ class Tally:
                 self._sums[name] = self._sums.get(name, 0.0) + value
                 self._counts[name] = self._counts.get(name, 0) + 1
             self.rows += 1
+            if answer.without_search is not None:
+                self.without_search = self.without_search or Tally()
+                self.without_search.add([Answer(answer.row, **answer.without_search)])
 
     def means(self) -> dict[str, float]:
         """Metric → mean over the rows that have it."""

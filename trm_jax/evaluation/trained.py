@@ -114,9 +114,9 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
     notes += [note] if note else []
     if isinstance(table, NamedTable):
         fields["buffers"]["encoder"] = {"table": load_table(workdir, replicated(mesh))}
+    predict = compiled(mesh, graph, settings.eval.halt, settings.loss.type, settings.eval.search)
     return Trained(workdir, settings, tuple(chosen), own.data, number, mesh, fields[used],
-                   fields["buffers"], compiled(mesh, graph, settings.eval.halt, settings.loss.type),
-                   compiled_measure(mesh, graph), table, descent, tuple(notes))
+                   fields["buffers"], predict, compiled_measure(mesh, graph), table, descent, tuple(notes))
 
 
 def _table(workdir: Path, own: Settings) -> Table:

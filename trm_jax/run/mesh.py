@@ -212,6 +212,11 @@ def summed_over_rows(mesh: Mesh, parts: int = 1) -> RowSums:
     return wrap
 
 
+def all_rows(rows: Tree) -> Tree:
+    """Within `summed_over_rows`: the same arrays of all devices' rows, in the place of this device's."""
+    return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, AXIS, tiled=True), rows)
+
+
 def _in_parts(f: RowFunction, parts: int) -> RowFunction:
     """f on `parts` equal parts of its rows, one after another, whose sums are added up."""
     if parts == 1:

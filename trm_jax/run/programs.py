@@ -12,14 +12,15 @@ from trm_jax.data.arc.rows import PADDING
 from trm_jax.dynamics.act import Batch, batch_shapes
 from trm_jax.dynamics.collapse import Statistics
 from trm_jax.dynamics.collapse import measure as statistics_of
-from trm_jax.dynamics.inference import Measure, Predict, contexts, predict
+from trm_jax.dynamics.inference import Measure, Predict, contexts, predict, predict_searching
 from trm_jax.dynamics.optim import Optimiser
+from trm_jax.dynamics.search import Search
 from trm_jax.dynamics.state import TrainState, Tree, initial_state, parameter_counts
 from trm_jax.dynamics.steps import STEPS, Recipe
 from trm_jax.errors import ConfigError
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.run.arrays import abstract
-from trm_jax.run.mesh import Mesh, by_rows, check_divides, replicated, state_shardings, summed_over_rows
+from trm_jax.run.mesh import Mesh, all_rows, by_rows, check_divides, replicated, state_shardings, summed_over_rows
 from trm_jax.run.settings import Settings
 
 SKETCH_SHARE = 0.004  # of the gradient's numbers, which several devices send to compare the contexts of a task
@@ -68,7 +69,8 @@ def make_step(settings: Settings, mesh: Mesh, groups: int) -> Training:
 
     graph, params, _ = split(nnx.eval_shape(make_model))
     width = max(1, int(SKETCH_SHARE * parameter_counts(params)["total"] / groups)) if mesh.size > 1 else None
-    recipe = Recipe(graph, settings.mode, settings.loss, optimiser, groups, summed_over_rows(mesh, parts), width)
+    recipe = Recipe(graph, settings.mode, settings.loss, optimiser, groups, summed_over_rows(mesh, parts), all_rows,
+                    width)
     state = jax.eval_shape(make_state)
     shardings = state_shardings(mesh, state)
     step = jax.jit(functools.partial(STEPS[settings.mode.name], recipe), donate_argnums=0,
@@ -77,9 +79,15 @@ def make_step(settings: Settings, mesh: Mesh, groups: int) -> Training:
                     abstract(shapes, jax.tree.map(lambda _: by_rows(mesh), shapes)))
 
 
-def compiled(mesh: Mesh, graph: nnx.GraphDef, halt: str, loss_type: str) -> Predict:
-    """`predict` under jit, of each device's rows by itself; parameters and buffers are on every device."""
-    return _jitted(mesh, _by_device(mesh, functools.partial(predict, graph, halt, loss_type)), by_rows(mesh))
+def compiled(mesh: Mesh, graph: nnx.GraphDef, halt: str, loss_type: str, search: Search | None = None) -> Predict:
+    """`predict` under jit, of each device's rows by itself; parameters and buffers are on every device.
+
+    Args:
+        search: how contexts are searched first; None: not at all.
+    """
+    answer = (functools.partial(predict, graph, halt, loss_type) if search is None else
+              functools.partial(predict_searching, graph, halt, loss_type, search))
+    return _jitted(mesh, _by_device(mesh, answer), by_rows(mesh))
 
 
 def compiled_measure(mesh: Mesh, graph: nnx.GraphDef) -> Measure:

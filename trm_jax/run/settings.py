@@ -9,6 +9,7 @@ from trm_jax.data.split import DataConfig
 from trm_jax.dynamics.inference import HALTING
 from trm_jax.dynamics.losses import LossConfig
 from trm_jax.dynamics.optim import OptimConfig
+from trm_jax.dynamics.search import Search
 from trm_jax.dynamics.steps import ModeConfig
 from trm_jax.errors import ConfigError, check_choice, check_numbers
 from trm_jax.models.decoder import ArchConfig
@@ -35,6 +36,10 @@ MEANT: dict[str, Any] = {
     "optim.embedding_lr": 1e-2,
     "optim.embedding_weight_decay": 0.1,
     "train.init_from": "",
+    "loss.contrastive_weight": 0.0,
+    "loss.contrastive_temperature": 0.1,
+    "eval.search_steps": 0,
+    "eval.search_lr": 0.1,
 }
 
 
@@ -69,15 +74,24 @@ class EvalConfig:
     halt: str
     batch_size: int
     pass_ks: tuple[int, ...]
+    search_steps: int
+    search_lr: float
 
     def __post_init__(self) -> None:
         check_choice("eval.halt", self.halt, HALTING)
+        check_numbers("eval", self, ["search_steps"], at_least=0)
+        check_numbers("eval", self, ["search_lr"], above=0)
         check_numbers("eval", self, ["batch_size"], at_least=1)
         if not 1 <= self.augmentations <= augment.VARIANTS:
             raise ConfigError(f"eval.augmentations={self.augmentations} must be at least 1, the task as it is, "
                               f"and at most {augment.VARIANTS:,}")
         if not self.pass_ks or min(self.pass_ks) < 1:
             raise ConfigError(f"eval.pass_ks={self.pass_ks} must name at least one K, all positive")
+
+    @property
+    def search(self) -> Search | None:
+        """How contexts are searched before they answer; None: not at all."""
+        return Search(self.search_steps, self.search_lr) if self.search_steps else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +129,12 @@ class Settings:
         if not self.encoder.variational and self.loss.kl_weight:
             raise ConfigError(f"loss.kl_weight={self.loss.kl_weight} has no effect: encoder.type="
                               f"{self.encoder.type!r} has no latent; set loss.kl_weight=0")
+        if self.loss.contrastive_weight and self.embeds_tasks:
+            raise ConfigError("loss.contrastive_weight has no effect with encoder.type='embedding', which encodes "
+                              "nothing; set loss.contrastive_weight=0")
+        if self.loss.contrastive_weight and self.train.microbatches > 1:
+            raise ConfigError("loss.contrastive_weight compares all rows of a batch, which train.microbatches="
+                              f"{self.train.microbatches} parts; set train.microbatches=1")
         for field, neutral in self.encoder.unread.items():
             raise ConfigError(f"encoder.{field}={getattr(self.encoder, field)!r} has no effect with encoder.type="
                               f"{self.encoder.type!r}; set encoder.{field}={neutral!r}")

@@ -10,7 +10,7 @@ from trm_jax.data.arc.draw import PALETTE
 from trm_jax.data.arc.grids import Grid
 from trm_jax.data.arc.tasks import Task
 from trm_jax.data.arc.voting import ATTEMPTS, Votes
-from trm_jax.evaluation.results import facts, remarks
+from trm_jax.evaluation.results import facts, pass_rows, remarks
 
 # Status of a task → what it is called; also the order of the filters.
 STATUSES = {"solved": "Solved", "unsolved": "Unsolved", "unknown": "No known answer", "left_out": "Not evaluated"}
@@ -49,14 +49,13 @@ def _headline(metrics: dict[str, Any]) -> str:
 def _passes(metrics: dict[str, Any]) -> str:
     """One bar per pass@K, with its interval."""
     rows = []
-    for name, found in metrics.items():
-        if name.startswith("pass@"):
-            left, width = 100 * found["low"], 100 * (found["high"] - found["low"])
-            rows.append(f'<tr><th>{name}</th><td class="bar">'
-                        f'<span class="interval" style="left:{left:.2f}%;width:{width:.2f}%"></span>'
-                        f'<span class="mark" style="left:{100 * found["share"]:.2f}%"></span></td>'
-                        f'<td class="number">{found["share"]:.1%}</td>'
-                        f'<td>{found["low"]:.1%} … {found["high"]:.1%}</td><td>{found["solved"]}</td></tr>')
+    for name, found in pass_rows(metrics):
+        left, width = 100 * found["low"], 100 * (found["high"] - found["low"])
+        rows.append(f'<tr><th>{name}</th><td class="bar">'
+                    f'<span class="interval" style="left:{left:.2f}%;width:{width:.2f}%"></span>'
+                    f'<span class="mark" style="left:{100 * found["share"]:.2f}%"></span></td>'
+                    f'<td class="number">{found["share"]:.1%}</td>'
+                    f'<td>{found["low"]:.1%} … {found["high"]:.1%}</td><td>{found["solved"]}</td></tr>')
     return "".join(rows)
 
 

@@ -52,7 +52,7 @@ def chunk_size(slots: int, tokens: int) -> int:
     return min(slots, MAX_PAIRS, max(-(-slots // CHUNKS), -(-MIN_TOKENS // tokens)))
 
 
-class _Chunks:
+class Chunks:
     """The valid slots in their order, cut into chunks of N; the last is filled up with a slot that does not exist."""
 
     def __init__(self, N: int, pairs: jax.Array, valid: jax.Array):
@@ -78,7 +78,7 @@ def _packed(encode: Encode, N: int, keep: bool, weights: Tree, pairs: jax.Array,
 
 def _forward(encode: Encode, N: int, keep: bool, weights: Tree, pairs: jax.Array,
              valid: jax.Array) -> tuple[jax.Array, tuple[Any, ...]]:
-    chunks = _Chunks(N, pairs, valid)
+    chunks = Chunks(N, pairs, valid)
     vector = jax.eval_shape(encode, weights, chunks.take(0))
     shapes = _tape(encode, weights, chunks)[0] if keep else []
 
@@ -99,7 +99,7 @@ def _forward(encode: Encode, N: int, keep: bool, weights: Tree, pairs: jax.Array
 def _backward(encode: Encode, N: int, keep: bool, found: tuple[Any, ...],
               d_out: jax.Array) -> tuple[Tree, None, None]:
     weights, pairs, valid, activations = found
-    chunks = _Chunks(N, pairs, valid)
+    chunks = Chunks(N, pairs, valid)
     rebuild = _tape(encode, weights, chunks)[1] if keep else None
 
     def body(i: jax.Array, sums: Tree) -> Tree:
@@ -130,7 +130,7 @@ def _taped(encode: Encode, weights: Tree, pairs: jax.Array) -> tuple[jax.Array, 
     return vectors, [leaf for leaf, i in zip(leaves, numbers, strict=True) if i is None], rebuild
 
 
-def _tape(encode: Encode, weights: Tree, chunks: _Chunks) -> tuple[list[jax.ShapeDtypeStruct], Rebuild]:
+def _tape(encode: Encode, weights: Tree, chunks: Chunks) -> tuple[list[jax.ShapeDtypeStruct], Rebuild]:
     """Shapes of a chunk's activations and how its gradient is put together again, without computing anything."""
     rebuilds: list[Rebuild] = []
 
