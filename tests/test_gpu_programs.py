@@ -18,6 +18,7 @@ from benchmarks.gpu_target import as_if_present
 from benchmarks.workload import settings_of, training_step
 from tests.preset_runs import PLANNED
 from trm_jax.dynamics.act import batch_shapes
+from trm_jax.dynamics.search import Search
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.run.mesh import data_mesh
 from trm_jax.run.programs import compiled
@@ -87,15 +88,27 @@ def test_training(name):
     assert text.count("@__cudnn$fmhaSoftmaxBackward(") >= 2 * settings.arch.L_layers + settings.encoder.num_layers
 
 
-@pytest.mark.parametrize("name", kinds(EVALUATION))
-def test_evaluation(name):
-    settings = settings_of(config(name))
+def answering(settings, search=None):
+    """The program that answers a batch, lowered."""
     graph, params, buffers = split(nnx.eval_shape(
         lambda: ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0))))
     batch = batch_shapes(settings.eval.batch_size, settings.encoder.max_demos, settings.seq_len)
     with as_if_present():
-        answer = compiled(one_device(), graph, settings.eval.halt, settings.loss.type)
-        text = lowered(answer, params, buffers, batch, batch.task)  # a variant's number is of the type of a task's
+        answer = compiled(one_device(), graph, settings.eval.halt, settings.loss.type, search)
+        return lowered(answer, params, buffers, batch, batch.task)  # a variant's number is of the type of a task's
+
+
+def test_a_latent_search():
+    settings = settings_of(config("o1"))
+    text = answering(settings, Search(steps=2, lr=0.1))
+    check(text, settings)
+    assert text.count("@__cudnn$fmhaSoftmaxBackward(") >= 2 * settings.arch.L_layers
+
+
+@pytest.mark.parametrize("name", kinds(EVALUATION))
+def test_evaluation(name):
+    settings = settings_of(config(name))
+    text = answering(settings)
     check(text, settings)
     assert text.count("@__cudnn$fmhaSoftmax(") >= 2 * settings.arch.L_layers + settings.encoder.num_layers
 
