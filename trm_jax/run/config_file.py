@@ -13,7 +13,8 @@ FORMAT = 2  # of config.json, which says it; those of format 1 do not
 
 # What an evaluation of a trained run may set otherwise than its training did.
 CHANGEABLE = ("eval.augmentations", "eval.halt", "eval.batch_size", "eval.pass_ks", "eval.search_steps",
-              "eval.search_lr", "data.max_eval_groups", "data.source", "arch.halt_max_steps", "arch.forward_dtype", "arch.attention", "arch.remat")
+              "eval.search_lr", "data.max_eval_groups", "data.source", "arch.halt_max_steps",
+              "arch.forward_dtype", "arch.attention", "arch.remat")
 
 
 def as_text(config: Config) -> str:
