@@ -95,7 +95,7 @@ class Evaluator:
         """One answer per real row of a batch; padded rows give none."""
         row, prediction, right, *searched = to_hosts(out)
         answers = []
-        for i in np.flatnonzero(row != PADDING):
+        for i in map(int, np.flatnonzero(row != PADDING)):
             answer = self._answer(int(row[i]), i, prediction, right)
             for found in searched:
                 before = self._answer(int(row[i]), i, found.prediction, found.rows)
@@ -108,7 +108,7 @@ class Evaluator:
         if not np.isfinite(prediction.q_halt[i]):
             raise NonFiniteError("the model answers with numbers that are not finite")
         votes = Votes()
-        self.plan.vote(votes, [row], prediction.tokens[i:i + 1], prediction.q_halt[i:i + 1])
+        self.plan.vote(votes, [row], np.asarray(prediction.tokens[i:i + 1]), [float(prediction.q_halt[i])])
         (vote,) = votes.to_list()
         metrics = {"steps": float(prediction.steps[i])}
         if right.labelled[i]:

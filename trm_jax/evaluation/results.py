@@ -33,10 +33,10 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
     """
     settings, score = trained.settings, evaluator.score(tally)
     side, protocol = settings.data.max_grid_size, trained.protocol(evaluator.plan.tasks)
-    searched: dict[str, Any] = {}
-    if tally.without_search is not None:
+    how, searched = settings.eval.search, {}
+    if how is not None and tally.without_search is not None:
         before = evaluator.score(tally.without_search)
-        searched = {"search": dataclasses.asdict(settings.eval.search), "without_search": {
+        searched = {"search": dataclasses.asdict(how), "without_search": {
             "solved": before.solved[ATTEMPTS], **_passed(before), **tally.without_search.means(),
             "by_task": before.by_task}}
     without_row = {} if trained.table is None else {"without_row": evaluator.without_row}
