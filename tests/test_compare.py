@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 import subprocess
 import sys
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from tensorboard.compat.proto.event_pb2 import Event
 
 from tests.comparison.fabricate import between, evaluations, run, scalars, seeds, until, write
 from trm_jax import compare
@@ -81,13 +83,18 @@ def test_charts_of_nothing_but_zeros_are_left_out(tmp_path):
 
 def test_input_that_cannot_be_compared(tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "unsigned").mkdir()
+    event = Event(wall_time=1.0, file_version="brain.Event:2").SerializeToString()
+    (tmp_path / "unsigned" / "events.out.tfevents.1").write_bytes(
+        struct.pack("<Q", len(event)) + bytes(4) + event + bytes(4))  # checksums left at zero
     foreign = write(tmp_path / "foreign", {"Loss/train": between(1.0, 1.0)})
     found = run(tmp_path, "o1")
     for folders, names, axis, message in [
         ([], [], None, "name at least one"),
         ([tmp_path / "nowhere"], [], None, "no such folder"),
         ([tmp_path / "empty"], [], None, "no event files"),
-        ([tmp_path], [], None, "holds 3 runs"),
+        ([tmp_path], [], None, "holds 4 runs"),
+        ([tmp_path / "unsigned"], [], None, "no record in it has a right checksum"),
         ([foreign], [], None, "no known scalar tag"),
         ([found, found], [], None, "named twice"),
         ([found], ["other=O1"], None, "PATH=LABEL"),

@@ -119,15 +119,15 @@ def _times(group: Group, axis: str) -> str:
 def short_answer(groups: Sequence[Group], verdict: Verdict, report: Path) -> str:
     """The answer, the criteria with their numbers and the next command, in at most SHOWN_LINES lines."""
     answer, (first, *others) = textwrap.wrap(verdict.headline, WIDTH, max_lines=3), commands(verdict) or [""]
-    more = f"  (and {len(others)} more: --all)" if others else ""
-    caveats = f"{len(verdict.caveats)} caveat{'s' * (len(verdict.caveats) > 1)} and " if verdict.caveats else ""
+    more, count = f"  (and {len(others)} more: --all)" if others else "", len(verdict.caveats)
     end = [f"Next: {verdict.next_step.what}", *([f"  {first}{more}"] if first else []),
-           f"Report: {report} ({caveats}all numbers: --all)"]
+           f"Report: {report} (" + f"{count} caveat{'s' * (count > 1)} and " * bool(count) + "all numbers: --all)"]
     room = SHOWN_LINES - len(answer) - len(end)
-    rows = [f"  {question:<36}{word:<14}{text.split(';')[0]}" for question, word, text in criteria(verdict, False)]
-    rows = rows[:room]
+    rows = criteria(verdict, everything=False)[:room]
+    found = [f"  {question:<36}{word:<{max(len(row[1]) for row in rows) + 2}}{text.split(';')[0]}"
+             for question, word, text in rows]
     table = as_text([[*row[:4], *row[5:]] for row in key_table(groups)]).splitlines()
-    return "\n".join([*answer, *rows, *(table if len(table) <= room - len(rows) else []), *end])
+    return "\n".join([*answer, *found, *(table if len(table) <= room - len(rows) else []), *end])
 
 
 def long_answer(groups: Sequence[Group], verdict: Verdict) -> str:
