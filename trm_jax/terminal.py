@@ -14,7 +14,7 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _ERRORS = "trm_jax.plain"
 _PLAIN = {"…": "...", "×": "x", "–": "-", "—": "-", "−": "-", "─": "-", "→": "->", "≥": ">=", "≤": "<=", "·": "*",
-          "±": "+-", "▶": ">", "“": '"', "”": '"', "’": "'"}
+          "±": "+-", "↑": "^", "↓": "v", "▶": ">", "“": '"', "”": '"', "’": "'"}
 
 
 def start() -> None:

@@ -27,6 +27,7 @@ NOTHING = "–"
 WIDTH, SHOWN_LINES = 110, 15  # characters of a line that is wrapped; lines at most, without --all
 OUTCOMES = {Standing.BETTER: "pass", Standing.WORSE: "fail", Standing.EQUAL: "fail", Standing.UNDECIDED: "undecided"}
 BADGES = {"pass": ("good", "✓ "), "fail": ("bad", "✕ "), "undecided": ("", "? ")}  # style and mark
+ARROWS = {"up": " ↑", "down": " ↓", "": ""}  # where better is
 Row = Sequence[str]  # of a single cell: a heading across the table
 
 
@@ -47,7 +48,7 @@ def full_table(groups: Sequence[Group]) -> list[Row]:
     for metric in METRICS:
         if any(group.has(metric.tag) for group in groups):
             rows += [[metric.topic]] if [metric.topic] not in rows else []
-            rows.append([metric.title, *(_final(group, metric.tag) for group in groups)])
+            rows.append([metric.title + ARROWS[metric.better], *(_final(group, metric.tag) for group in groups)])
     return rows
 
 
