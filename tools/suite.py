@@ -8,11 +8,9 @@
 
 The plan begins with O1 and L1 with three seeds each, compares, runs what the verdict names, and so on to its end. While
 nothing is decided it adds a seed of each, up to --max-seeds; then it follows the lean, and says so. ROOT gets a folder
-for each preset, size and seed (o1, o1-tiny, o1-tiny_seed1), OUT report.html and summary.json; relative ones lie in the
-repository. Started again, a run goes on in its folder from its last checkpoint, a finished one costs seconds, and the
-plan goes on where the runs under ROOT stand. A folder takes no run with other settings than it has: besides the seed,
-everything that an override changes needs another --root.
-
+for each preset, size and seed (o1, o1-tiny, o1-tiny_seed1), OUT the report; relative ones lie in the repository.
+Started again, a run goes on in its folder from its last checkpoint, and the plan where the runs under ROOT stand. A
+folder takes no run with other settings than it has: besides the seed, what an override changes needs another --root.
 A run that fails stops the suite: what is under way is finished, nothing more is started. Ctrl-C stops the runs after
 their running step, with a checkpoint; a second one ends them at once.
 """
@@ -30,17 +28,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, Python looks in tools/ only
 
-from trm_jax import compare
+from trm_jax import compare, terminal
 from trm_jax.beside import presets
 from trm_jax.comparison.events import RunError
 from trm_jax.comparison.plan import BASELINES, DECIDING, PlannedRun, arguments, folder_name
 from trm_jax.comparison.runs import PRESETS, Run, load_run
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.paths import user_path
-from trm_jax.terminal import speak_plainly
 
 ROOT = Path(__file__).resolve().parents[1]
-INTERRUPTED = 128 + signal.SIGINT  # exit status
 POLL_S = 0.1
 PROCESSES = "TRM_PROCESSES"  # set by launch.sh: as so many processes each training run is started
 
@@ -52,11 +48,9 @@ class SuiteError(Exception):
 def walk_plan(options: argparse.Namespace, start: Callable) -> None:
     """Runs the baselines, then whatever the verdict on all runs so far names, until it names nothing.
 
-    Raises:
-        SuiteError: the runs do not decide and lean nowhere, or running what the verdict named has not changed it.
+    Raises SuiteError: the runs do not decide and lean nowhere, or running what the verdict named has not changed it.
     """
-    runs = planned(options, list(BASELINES.values()))
-    named: set[str] = set()  # folders that a verdict has asked for
+    runs, named = planned(options, list(BASELINES.values())), set()
     while runs:
         start(runs, options)
         step = compare.compare(found(options.root, options.size), options.out, max_seeds=options.max_seeds).next_step
@@ -70,15 +64,13 @@ def walk_plan(options: argparse.Namespace, start: Callable) -> None:
 
 def planned(options: argparse.Namespace, names: Sequence[str]) -> list[PlannedRun]:
     """These presets with every seed, each in its own folder."""
-    return [PlannedRun(name, options.size, seed, options.overrides,
-                       str(options.root / folder_name(name, options.size, seed)))
-            for name in names for seed in options.seeds]
+    return [PlannedRun(name, options.size, seed, options.overrides, str(options.root / folder_name(
+        name, options.size, seed))) for name in names for seed in options.seeds]
 
 
 def found(root: Path, size: str) -> list[Run]:
     """The runs of the plan's presets at this size under `root` that have logged something."""
-    runs = []
-    names = re.compile(rf"({'|'.join(PRESETS)}){'-' + size if size else ''}(_seed\d+)?")
+    runs, names = [], re.compile(rf"({'|'.join(PRESETS)}){'-' + size if size else ''}(_seed\d+)?")
     for path in sorted(path for path in root.iterdir() if names.fullmatch(path.name)):
         try:
             runs.append(load_run(path, path.name))
@@ -174,24 +166,25 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     is_plan = options.presets == ["plan"]
     options.seeds = options.seeds or list(range(min(THRESHOLDS.plan_seeds, options.max_seeds) if is_plan else 1))
     options.overrides = {"train.load_pretrained_decoder": str(options.decoder)} if options.decoder else {}
-    if unknown := [name for name in options.presets if name not in presets() and not is_plan]:
-        parser.error(f"unknown preset {unknown[0]!r}; choose from: plan (alone), {', '.join(presets())}")
-    if options.max_seeds < 1:
-        parser.error(f"--max-seeds={options.max_seeds} leaves nothing to run")
+    problems = [f"unknown preset {name!r}; choose from: plan (alone), {', '.join(presets())}"
+                for name in options.presets if name not in presets() and not is_plan]
+    problems += [f"--max-seeds={options.max_seeds} leaves nothing to run"] * (options.max_seeds < 1)
     for word in rest:
         field, _, value = word.removeprefix("--config.").partition("=")
         if not re.match(r"--config\.\w+\.\w+=", word):
-            parser.error(f"unknown argument {word}; overrides look like --config.optim.lr=3e-4")
-        if field == "train.seed":
-            parser.error("seeds are given as --seeds=0,1,2: every seed has its own folder")
-        if is_plan and field.startswith(DECIDING):
-            parser.error(f"{word}: this is what the presets of the plan differ in")
+            problems.append(f"unknown argument {word}; overrides look like --config.optim.lr=3e-4")
+        elif field == "train.seed":
+            problems.append("seeds are given as --seeds=0,1,2: every seed has its own folder")
+        elif is_plan and field.startswith(DECIDING):
+            problems.append(f"{word}: this is what the presets of the plan differ in")
         options.overrides[field] = value
+    if problems:
+        parser.error(problems[0])
     return options
 
 
 def main(argv: Sequence[str]) -> None:
-    speak_plainly()
+    terminal.speak_plainly()
     options = parse(argv)
     os.chdir(ROOT)
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job begins with SIGINT ignored
@@ -208,7 +201,7 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(f"suite: {error}")
     except KeyboardInterrupt:
         print("suite: interrupted; the same command goes on with what is there", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def criteria(verdict: Verdict, everything: bool = True) -> list[Row]:
     for hope in verdict.validations:
         rows.append([hope.question, OUTCOMES[hope.standing],
                      ", ".join(f"{part.question}: {OUTCOMES[part.standing]}" for part in hope.parts)])
-        rows += [row(part, OUTCOMES) for part in hope.parts if everything]
+        rows += [row(part, OUTCOMES) for part in hope.parts if everything and hope.against == plan.ORIGINAL]
     return rows + (against(verdict.others) if everything else [])
 
 
