@@ -56,7 +56,7 @@ def test_what_was_not_logged_of_both_is_not_compared(tmp_path):
     assert verdict_of(*found).findings[0].numbers["tag"] == "train/exact_accuracy"
     bare = run(tmp_path / "bare", "l1", train__halted_exact_accuracy=None, train__exact_accuracy=None)
     verdict = verdict_of(*found[:3], bare)
-    assert verdict.answer == UNDECIDED and "no exact accuracy was logged of l1" in verdict.why
+    assert verdict.answer == UNDECIDED and "no exact accuracy was logged of l1" in verdict.findings[0].reason
 
 
 def test_noise_of_a_curve_does_not_make_it_faster(tmp_path):
@@ -317,7 +317,7 @@ def test_runs_of_equal_updates_are_compared_at_their_ends(tmp_path):
 def test_a_run_of_few_points_is_too_short(tmp_path):
     found = [run(tmp_path, preset, found=until(200, scalars(preset)), settings={"train__epochs": 1600})
              for preset in ("o1", "l1")]
-    assert "too short" in verdict_of(*found).why
+    assert "too short" in verdict_of(*found).findings[0].reason
 
 
 def test_one_mode_only(tmp_path):

@@ -40,8 +40,7 @@ class Group:
     def final(self, tag: str, of_diverged: float = np.nan, until: tuple[str, float] | None = None) -> Seeds:
         """Seed → mean over the last tenth of its run, or of that part of it which ends at a point on an axis."""
         def mean(run: Run) -> float:
-            end = np.interp(until[1], *run.axes[until[0]][::-1]) if until else np.inf
-            part = run.series[tag].last_part(end)
+            part = run.series[tag].last_part(np.interp(until[1], *run.axes[until[0]][::-1]) if until else np.inf)
             return float(part.mean()) if len(part) else np.nan
 
         return self._per_seed(tag, mean, of_diverged)
@@ -50,7 +49,7 @@ class Group:
         """Seed → where on an axis its curve is first at `level`; infinity for never, and for one that diverged."""
         def time(run: Run) -> float:
             step = first_at(run.series[tag].steps, run.series[tag].values, level)
-            return float(np.interp(step, *run.axes[axis])) if np.isfinite(step) else np.inf
+            return float(np.interp(step, *run.axes[axis], right=np.inf))
 
         return self._per_seed(tag, time, np.inf)
 

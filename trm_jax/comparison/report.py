@@ -134,7 +134,7 @@ def short_answer(groups: Sequence[Group], verdict: Verdict, report: Path) -> str
 def long_answer(groups: Sequence[Group], verdict: Verdict) -> str:
     """Everything: all numbers, every criterion with threshold, evidence and reason, all caveats and commands."""
     parts = [f"{title}\n{as_text(rows)}" for title, rows in sections(groups, verdict).items()]
-    return "\n\n".join([f"{verdict.headline}.\n{verdict.why}", *parts])
+    return "\n\n".join([f"{verdict.headline}.", *parts])
 
 
 def as_text(rows: Sequence[Row]) -> str:
@@ -174,7 +174,7 @@ def page(groups: Sequence[Group], verdict: Verdict, charts: Sequence[Chart]) -> 
     tables = {title: f'<h2>{title}</h2><div class="card {title.split()[0].lower()}">{_table(rows, marks)}</div>'
               for title, rows in found.items()}
     return pages.build(__package__, {
-        "title": escape(verdict.headline), "why": escape(verdict.why), "legend": " ".join(legend),
+        "title": escape(verdict.headline), "legend": " ".join(legend),
         "key_table": tables.pop("Key numbers"), "tables": "\n".join(tables.values()),
         "charts": "".join(f'<figure class="card"><figcaption>{escape(chart.title)}</figcaption>'
                           f"{svg(chart, groups)}</figure>" for chart in charts)})

@@ -30,7 +30,6 @@ class Verdict:
 
     answer: str  # original, online, tie or undecided
     headline: str
-    why: str
     lean: str  # the mode that the numbers lean to where they decide nothing; "" for none
     so_far: bool  # a run is still going
     findings: Sequence[Finding]  # original against online: accuracy, speed, held-out score; none without both modes
@@ -53,21 +52,20 @@ def judge(groups: list[Group], max_seeds: int | None = None) -> Verdict:
     if len(bases) < 2:
         ((mode, base),) = bases.items()
         hopes = [_validation(base)] if mode == ORIGINAL else []
-        return Verdict(UNDECIDED, f"Undecided{' so far' * so_far}: only runs of the {mode} mode are here",
-                       "The question is about both modes.", "", so_far, (), hopes, others, _caveats(groups),
+        headline = f"Undecided{' so far' * so_far}: only runs of the {mode} mode are here"
+        return Verdict(UNDECIDED, headline, "", so_far, (), hopes, others, _caveats(groups),
                        plan.next_step(UNDECIDED, "", groups, bases))
     original, online = bases[ORIGINAL], bases[ONLINE]
     pair = Pair(original, online)
     found = {side.groups[0].mode: (final_accuracy(side), speed(side), held_out(side))
              for side in (pair, Pair(online, original))}
-    answer, why = _concluded(pair, found)
+    answer = _answer(pair, found)
     lean = answer if answer in found else _lean(pair, found)
     hopes = [_validation(group, comparable(Pair(group, online)))
              for group in (original, *(group for group in rest if group.identity.preset == "r1"))]
     hopes.append(_validation(online, *(found[ONLINE][part] for part in (1, 0, 2))))  # in the order of the plan
-    headline = _headline(answer, lean, so_far, pair, found, hopes)
-    return Verdict(answer, headline, why, lean, so_far, found[ORIGINAL], hopes, others, _caveats(groups, pair),
-                   plan.next_step(answer, lean, groups, bases, max_seeds))
+    return Verdict(answer, _headline(answer, lean, so_far, pair, found, hopes), lean, so_far, found[ORIGINAL], hopes,
+                   others, _caveats(groups, pair), plan.next_step(answer, lean, groups, bases, max_seeds))
 
 
 def baselines(groups: list[Group]) -> dict[str, Group]:
@@ -94,25 +92,16 @@ def _validation(group: Group, *parts: Finding) -> Finding:
     return Finding(f"{group.label} as the plan hopes", group.label, group.mode, standing, parts=parts)
 
 
-def _concluded(pair: Pair, found: Found) -> tuple[str, str]:
-    """The answer and one sentence why: the mode is better that leads in accuracy, speed or held-out score, while the
-    other leads in none and its own accuracy is at least comparable; a tie where neither accuracy nor speed differ."""
-    if any(group.unfinished for group in pair.groups):
-        return UNDECIDED, f"It is not at its end: {pair.problem}."
-    won = {mode: [f.question for f in findings if f.standing == Standing.BETTER] for mode, findings in found.items()}
-    if all(won.values()):
-        halves = (f"{found[mode][0].subject} is better in {listed(questions)}" for mode, questions in won.items())
-        return UNDECIDED, f"The criteria disagree: {', '.join(halves)}."
-    for mode, (accuracy, _, _) in found.items():
-        if won[mode] and accuracy.difference and accuracy.difference.value >= -THRESHOLDS.accuracy_margin:
-            return mode, f"{accuracy.subject} is better in {listed(won[mode])}, {accuracy.against} in no criterion."
-    accuracy, fast, unseen = found[ORIGINAL]
-    if accuracy.standing == Standing.UNDECIDED:
-        return UNDECIDED, f"Final exact accuracy cannot tell: {accuracy.reason}."
-    if fast.standing == Standing.EQUAL:
-        also = "" if unseen.standing == Standing.EQUAL else "; the held-out score cannot tell"
-        return TIE, f"Final exact accuracy and speed are the same within their margins{also}."
-    return UNDECIDED, f"Final exact accuracy is the same within its margin; speed cannot tell: {fast.reason}."
+def _answer(pair: Pair, found: Found) -> str:
+    """The mode that leads in accuracy, speed or held-out score, while the other leads in none and its own accuracy is
+    at least comparable; a tie where neither accuracy nor speed differ."""
+    leads = {mode: any(f.standing == Standing.BETTER for f in findings) for mode, findings in found.items()}
+    if any(group.unfinished for group in pair.groups) or all(leads.values()):
+        return UNDECIDED
+    for mode, (accuracy, *_) in found.items():
+        if leads[mode] and accuracy.difference and accuracy.difference.value >= -THRESHOLDS.accuracy_margin:
+            return mode
+    return TIE if {f.standing for f in found[ORIGINAL][:2]} == {Standing.EQUAL} else UNDECIDED
 
 
 def _lean(pair: Pair, found: Found) -> str:
