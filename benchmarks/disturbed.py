@@ -77,6 +77,7 @@ class Process:
     workdir: Path
     log: Path
     begun: float
+    waited: float = 0.0  # seconds, but for those in which nothing at all ran here
 
     def ended(self) -> int | None:
         """Exit status as a shell tells it, None while it runs."""
@@ -85,12 +86,15 @@ class Process:
 
     def wait(self, seconds: float = 900.0) -> int:
         """Waits for its end. Raises TimeoutError where it does not come: nothing may hang."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        self.waited, last = 0.0, time.monotonic()
+        while self.waited < seconds:
             code = self.ended()
             if code is not None:
                 return code
             time.sleep(0.02)
+            now = time.monotonic()
+            self.waited += min(now - last, 0.1)
+            last = now
         self.signal(signal.SIGKILL)
         raise TimeoutError(f"{self.workdir} hangs; see {self.log}")
 

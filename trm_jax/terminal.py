@@ -55,6 +55,8 @@ def end_on_interrupt() -> None:
     Also while a program compiles, for which Python's own handler would wait: a thread of its own listens. One that the
     process was started to ignore (nohup, a background job of a shell) stays ignored.
     """
+    if _open:
+        return  # it does already
     defaults = (signal.default_int_handler, signal.SIG_DFL)
     heeded = [number for number in SIGNALS if signal.getsignal(number) in defaults]
 

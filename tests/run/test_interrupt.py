@@ -67,7 +67,7 @@ def test_before_the_loop_the_first_signal_ends_it_at_once(number):
     program = ("import os, signal, sys, time\n"
                "from absl import app\n"
                "from trm_jax import terminal, train\n"
-               "terminal.start()\n"
+               "terminal.start(), terminal.start()\n"  # python -m trm_jax comes by twice
                f"train.train = lambda *_: (os.kill(os.getpid(), {number}), time.sleep(30))\n"
                "sys.argv = ['train', '--config=configs/o1.py:tiny']\n"
                "app.run(train.main, flags_parser=train.parse_flags)\n")
