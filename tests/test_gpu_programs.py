@@ -67,8 +67,8 @@ def product(match):
 
 
 def check(text, settings):
-    """No attention of tokens to tokens is written out, and next to nothing is multiplied but in bfloat16: the heads of Q
-    and statistics of the context, a share that falls with the hidden size, to a thousandth at 512."""
+    """No attention of tokens to tokens is written out, and next to nothing is multiplied but in bfloat16: the heads$
+    of Q and statistics of the context, a share that falls with the hidden size, to a thousandth at 512."""
     S, T = settings.seq_len, settings.arch.puzzle_emb_len
     square = set(map(int, QUERIES_BY_KEYS.findall(text)))
     assert not square & {T + S, 2 * S, 2 * S + 1, 2 * S + 2}
