@@ -76,7 +76,6 @@ class Process:
     pid: int
     workdir: Path
     log: Path
-    begun: float
     waited: float = 0.0  # seconds, but for those in which nothing at all ran here
 
     def ended(self) -> int | None:
@@ -122,7 +121,7 @@ def start(settings: ConfigDict, workdir: Path, before: Callable[[], None] = lamb
     sys.stdout.flush()
     pid = os.fork()
     if pid:
-        return Process(pid, workdir, log, time.time())
+        return Process(pid, workdir, log)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
@@ -161,9 +160,11 @@ def _run(settings: ConfigDict, workdir: Path) -> int:
     except Interrupted as stop:
         print(stop, flush=True)
         return stop.exit_code
+    scores = workdir / "checkpoints" / str(int(state.step)) / "scores.json"
+    if not scores.exists():  # the end that train.max_steps sets is none
+        return 0
     digests = {jax.tree_util.keystr(path): hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest()
                for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
-    scores = workdir / "checkpoints" / str(int(state.step)) / "scores.json"
     write(workdir / DIGEST, json.dumps(digests | {"scores": scores.read_text()}))
     return 0
 

@@ -28,10 +28,11 @@ COMMON_TAGS = {
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_trains_and_logs(name, source, tmp_path, one_device):
+def test_every_preset_trains_and_logs(name, source, tmp_path, one_device, capsys):
     config = preset(name, source, max_steps=3, eval_interval=2)
     state = train(config, tmp_path / "run", Origin(name, "tiny", {"train.max_steps": 3}))
     assert int(state.step) == 3
+    assert f"parameters: {'table' if config.encoder.type == 'embedding' else 'encoder'} " in capsys.readouterr().out
     tags = scalars(tmp_path / "run")
     scored = name != "t2"  # whose table knows no evaluation task
     assert {tag for tag in COMMON_TAGS if scored or not tag.startswith("eval/")} <= tags.keys()

@@ -71,14 +71,16 @@ class Job:
         return [f"continues {self.workdir} at step {step}", *self.changed, *jump]
 
     def write(self, origin: Origin, descent: Sequence[Ancestor], protocol: str) -> None:
-        """Writes config.json, run.json, tasks.json, and the line of descent of a run that starts from trained weights.
+        """Writes config.json and run.json, and at the first start its tasks and what its weights come from.
 
         Raises:
             ConfigError: they cannot be written.
         """
         recorded = record(origin, self.config, self.settings, self.tasks, self.mesh, protocol)
         texts = {config_file.CONFIG_FILE: config_file.as_text(self.config),
-                 RECORD_FILE: json.dumps(recorded, indent=2), TASKS_FILE: json.dumps(digests(self.tasks), indent=1)}
+                 RECORD_FILE: json.dumps(recorded, indent=2)}
+        if not self.resuming or not (self.workdir / TASKS_FILE).exists():
+            texts[TASKS_FILE] = json.dumps(digests(self.tasks), indent=1)
         if not self.resuming and descent:
             texts[ancestry.ANCESTRY_FILE] = ancestry.as_text(descent)
         try:
