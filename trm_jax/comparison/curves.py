@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binned_statistic
 
 from trm_jax.comparison.criteria import exact_tag
 from trm_jax.comparison.groups import Group, equally_long
@@ -120,9 +119,14 @@ def _curve(group: Group, chart: Chart) -> tuple[np.ndarray, np.ndarray, np.ndarr
     found = [(np.interp(run.series[chart.tag].steps, *run.axes[chart.axis]), run.series[chart.tag].values)
              for run in group.sound]
     end, cells = max(x[-1] for x, _ in found), min(CELLS, max(len(x) for x, _ in found))
-    means, spreads = (np.array([binned_statistic(end - x, [x, y], name, cells, (0, end)).statistic[:, ::-1]
-                                for x, y in found]) for name in ("mean", "std"))  # (seeds, 2, cells); NaN: not logged
-    there = np.isfinite(means[:, 1]).any(axis=0)
-    x, mean = np.nanmean(means[:, :, there], axis=0)
-    return x, mean, spreads[0, 1, there] if len(found) == 1 else np.nanstd(means[:, 1, there], axis=0) * np.sqrt(
-        len(found) / (len(found) - 1))
+    table = []  # (seeds, 3, cells): place, mean, and standard deviation of what was logged there; NaN where nothing was
+    for x, values in found:
+        cell = np.clip(np.ceil(x / end * cells).astype(int) - 1, 0, cells - 1)
+        with np.errstate(invalid="ignore"):
+            place, mean, square = (np.bincount(cell, column, cells) / np.bincount(cell, minlength=cells)
+                                   for column in (x, values, values**2))
+        table.append([place, mean, np.sqrt(np.maximum(square - mean**2, 0))])
+    there = np.isfinite(np.array(table)[:, 1]).any(axis=0)
+    x, mean, within = np.nanmean(np.array(table)[:, :, there], axis=0)
+    across = np.nanstd(np.array(table)[:, 1, there], axis=0) * np.sqrt(len(found) / max(len(found) - 1, 1))
+    return x, mean, within if len(found) == 1 else across
