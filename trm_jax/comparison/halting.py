@@ -29,14 +29,15 @@ def q_head(group: Group) -> Finding:
     # No branch hangs on it: it need not be as sure as a difference between the modes.
     finding = finding.settled(replace(apart, noise=apart.equal_noise), 0.0)
     evidence, leads = f"right in {with_spread(final.values())}", [np.empty(0)]
-    exact = EXACT if group.has(EXACT) else exact_tag(group)
+    exact, (low, high) = EXACT if group.has(EXACT) else exact_tag(group), THRESHOLDS.some_right
     for run in group.sound if exact else ():
         _, i, j = np.intersect1d(run.series[Q_HEAD].steps, run.series[exact].steps, return_indices=True)
         head, right = run.series[Q_HEAD].values[i], run.series[exact].values[j]
-        leads.append((head - np.maximum(right, 1 - right))[(right > 0.1) & (right < 0.9)])
+        leads.append((head - np.maximum(right, 1 - right))[(right > low) & (right < high)])
     if len(lead := np.concatenate(leads)):
-        evidence += f"; while 10 to 90 % were right, {lead.mean():+.2f} against always saying the same"
-    elif exact and np.nanmean(list(group.final(exact).values())) < 0.1 and finding.standing == Standing.BETTER:
+        between = f"while {percent(low)} to {percent(high)} were right"
+        evidence += f"; {between}, {lead.mean():+.2f} against always saying the same"
+    elif exact and np.nanmean(list(group.final(exact).values())) < low and finding.standing == Standing.BETTER:
         finding = replace(finding, standing=Standing.UNDECIDED,
                           reason="its rows are hardly ever right: always saying “wrong” does as well")
     return replace(finding, evidence=evidence, numbers={group.label: final})
