@@ -67,7 +67,7 @@ def product(match):
 
 
 def check(text, settings):
-    """No attention of tokens to tokens is written out, and next to nothing is multiplied but in bfloat16: the heads$
+    """No attention of tokens to tokens is written out, and next to nothing is multiplied but in bfloat16: the heads
     of Q and statistics of the context, a share that falls with the hidden size, to a thousandth at 512."""
     S, T = settings.seq_len, settings.arch.puzzle_emb_len
     square = set(map(int, QUERIES_BY_KEYS.findall(text)))
