@@ -55,7 +55,7 @@ def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # What `--quick` leaves out: these compile whole models, or start commands.
 SLOW = (
-    "dynamics/test_trajectories.py", "dynamics/test_inference.py", "dynamics/test_table.py",
+    "dynamics/test_trajectories.py", "dynamics/test_inference.py", "dynamics/test_table.py", "dynamics/test_search.py",
     "models/test_encoders.py", "models/test_decoder.py", "models/test_attention.py", "run/test_interrupt.py",
     "run/test_pretrained.py", "run/test_checkpoint.py", "run/test_lock.py", "run/test_processes.py",
     "run/test_watching.py", "tools/test_convert.py", "tools/test_convert_forms.py", "tools/test_export.py",
