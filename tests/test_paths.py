@@ -32,7 +32,7 @@ def test_a_path_begins_at_home_and_holds_variables(home):
 def test_every_flag_that_takes_a_path_reads_it_so(home):
     flags, _ = evaluate.parse(["--workdir=~/a", "--out=~/b"])
     assert [flags.workdir, flags.out] == [home / "a", home / "b"]
-    flags = solve.parse(["t", "--workdir=~/a", "--png=~/b.png", "--json=~/c.json"])
+    flags, _ = solve.parse(["t", "--workdir=~/a", "--png=~/b.png", "--json=~/c.json"])
     assert [flags.workdir, flags.png, flags.json] == [home / "a", home / "b.png", home / "c.json"]
     options = suite.parse(["o1", "--root=~/$RUNS", "--out=~/report"])
     assert [options.root, options.out] == [home / "x" / "runs", home / "report"]
