@@ -8,6 +8,7 @@ and sends between devices is decided before that. TRM_TESTS_OPTIMISED=1 compiles
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -15,7 +16,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1]
 if "TRM_TESTS_OPTIMISED" not in os.environ:
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
 import pytest
@@ -44,6 +45,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests import tiny
 
     return tiny.write_tasks(tmp_path_factory.mktemp("tasks"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_programs() -> Iterator[None]:
+    """Runs of one process whose programs are the same share them: each is traced once, not at every start."""
+    from tests import sharing
+
+    with pytest.MonkeyPatch.context() as patch:
+        sharing.install(patch)
+        yield
 
 
 @pytest.fixture

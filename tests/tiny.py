@@ -28,7 +28,11 @@ def write_tasks(folder: Path) -> Path:
 
 
 def shrink(config: ConfigDict, source: Path) -> ConfigDict:
-    """A preset with everything that its experiment is about, and the smallest of everything else."""
+    """A preset with everything that its experiment is about, and the smallest of everything else.
+
+    A run has six steps, and is scored behind every second; twelve and every fifth with as many tasks again. Tests that
+    stop it earlier, by `train.max_steps`, share its programs, of which the number of epochs is a part.
+    """
     config.arch.update(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycles=2, L_cycles=1,
                        puzzle_emb_len=2, halt_max_steps=min(config.arch.halt_max_steps, 3))
     config.mode.num_act_steps = min(config.mode.num_act_steps, 2)
@@ -36,7 +40,7 @@ def shrink(config: ConfigDict, source: Path) -> ConfigDict:
     config.optim.update(lr=1e-3, lr_warmup_steps=2)
     config.data.variants = 2 if config.data.variants else 0
     config.data.update(source=f"json:{source}", max_grid_size=SIDE, global_batch_size=8)
-    config.train.update(epochs=8, eval_interval=4, log_every_steps=1)
+    config.train.update(epochs=12, eval_interval=5, log_every_steps=1)
     config.eval.update(augmentations=2, batch_size=8, pass_ks=(1, 2))
     return config
 

@@ -78,7 +78,7 @@ def test_before_the_loop_the_first_signal_ends_it_at_once(number):
 
 def test_a_signal_breaks_off_an_evaluation_whose_state_is_saved_and_which_comes_first_then(
         source, tmp_path, one_device, monkeypatch, capsys):
-    workdir, config = tmp_path / "run", preset("o1", source, epochs=4)  # two steps, scored once at their end
+    workdir, config = tmp_path / "run", preset("o1", source, max_steps=2)  # scored once, behind the last
     answers = Evaluator.run
 
     def interrupted(*args):

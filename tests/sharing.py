@@ -1,0 +1,51 @@
+"""Programs that the runs of one process share, as if each had made its own."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import pytest
+
+from configs import base
+from tests import tiny
+from trm_jax import train
+from trm_jax.evaluation import trained
+from trm_jax.models import decoder
+from trm_jax.run import programs
+from trm_jax.run.mesh import Mesh
+from trm_jax.run.settings import Settings
+
+# What a training step reads of these sections; of `eval` and `checkpoint` it reads nothing, of all others everything.
+READ = {"data": ("global_batch_size", "max_grid_size", "variants"), "train": ("epochs", "microbatches", "seed")}
+
+
+def of_a_step(settings: Settings) -> Settings:
+    """The settings with the default of every field that no training step reads.
+
+    A field that is left out here although a step reads it has the same value for every test: that shows.
+    """
+    plain = base.get_config()
+    plain.eval.augmentations = 1
+    default = tiny.settings(plain)
+    sections: dict[str, Any] = {name: dataclasses.replace(getattr(default, name), **{
+        field: getattr(getattr(settings, name), field) for field in read}) for name, read in READ.items()}
+    return dataclasses.replace(settings, **sections, eval=default.eval, checkpoint=default.checkpoint)
+
+
+@functools.cache
+def _made(settings: Settings, mesh: Mesh, groups: int, q_head_bias: float) -> programs.Training:
+    return programs.make_step(settings, mesh, groups)
+
+
+def make_step(settings: Settings, mesh: Mesh, groups: int) -> programs.Training:
+    """`programs.make_step`, once for all settings that make the same step."""
+    return _made(of_a_step(settings), mesh, groups, decoder.Q_HEAD_BIAS)
+
+
+def install(patch: pytest.MonkeyPatch) -> None:
+    """Has trainings and evaluations share them."""
+    patch.setattr(train, "make_step", make_step)
+    for name in ("compiled", "compiled_measure"):
+        shared = functools.cache(getattr(programs, name))
+        patch.setattr(train, name, shared)
+        patch.setattr(trained, name, shared)
