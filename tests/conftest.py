@@ -66,15 +66,18 @@ def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # What `--quick` leaves out: these compile whole models, or start commands.
 SLOW = (
-    "dynamics/test_trajectories.py", "dynamics/test_inference.py", "dynamics/test_table.py", "dynamics/test_search.py",
-    "models/test_encoders.py", "models/test_decoder.py", "models/test_attention.py", "run/test_interrupt.py",
-    "run/test_pretrained.py", "run/test_checkpoint.py", "run/test_lock.py", "run/test_processes.py",
-    "run/test_watching.py", "tools/test_convert.py", "tools/test_convert_forms.py", "tools/test_export.py",
-    "tools/test_suite.py", "tools/test_torch_reference.py", "tools/test_torch_reference_training.py",
-    "tools/test_whole_trm.py", "benchmarks/",
-    "test_adapt.py", "test_bad_input.py", "test_command.py", "test_contributing.py", "test_evaluate.py",
-    "test_solve.py", "test_train.py",
+    "benchmarks/", "models/", "tools/", "dynamics/test_trajectories.py", "dynamics/test_inference.py",
+    "dynamics/test_table.py", "dynamics/test_search.py", "run/test_interrupt.py", "run/test_start.py",
+    "run/test_checkpoint.py", "run/test_lock.py", "run/test_processes.py", "run/test_programs.py",
+    "run/test_settings.py", "run/test_startup.py", "run/test_watching.py", "test_adapt.py", "test_bad_input.py", "test_command.py", "test_contributing.py",
+    "test_evaluate.py", "test_gpu_programs.py", "test_parity_required.py", "test_solve.py", "test_train.py",
 )
+
+
+# A file is tested by one worker, which makes its runs and programs once. The longest come first: none is left over.
+LONGEST = ("test_train.py", "models/test_encoders.py", "test_adapt.py", "test_bad_input.py", "run/test_programs.py",
+           "dynamics/test_trajectories.py", "test_gpu_programs.py", "benchmarks/test_against_torch.py",
+           "models/test_decoder.py", "run/test_interrupt.py", "test_evaluate.py", "test_command.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -82,13 +85,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out SLOW where --quick asks for it."""
-    if not config.getoption("--quick"):
-        return
-    folder = Path(__file__).parent
-    slow = [item for item in items if item.path.relative_to(folder).as_posix().startswith(SLOW)]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in set(slow)]
+    """Puts LONGEST first; leaves out SLOW where --quick asks for it."""
+    def file(item: pytest.Item) -> str:
+        return item.path.relative_to(Path(__file__).parent).as_posix()
+
+    items.sort(key=lambda item: LONGEST.index(file(item)) if file(item) in LONGEST else len(LONGEST))
+    if config.getoption("--quick"):
+        config.hook.pytest_deselected(items=[item for item in items if file(item).startswith(SLOW)])
+        items[:] = [item for item in items if not file(item).startswith(SLOW)]
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,10 +21,18 @@ ARCH = ArchConfig(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycl
 B, K, S = 3, 4, 9
 
 
+@functools.cache
 def make(kind, pooling_method="mean"):
     config = EncoderConfig(type=kind, num_layers=1, pooling_method=pooling_method, set_layers=1, norm_style="pre",
                            layer_scale_init=0.0, final_norm=True, embedding_width=0, max_demos=K)
     return Encoder(ARCH, config, nnx.Rngs(0))
+
+
+@functools.cache
+def encode(kind):
+    """Jitted (demos, mask, noise) → context."""
+    encoder = make(kind)
+    return jax.jit(lambda demos, valid, eps=None, rows=None: encoder(demos, valid, rows=rows, eps=eps))
 
 
 def dense(encoder, demos, valid, eps):
@@ -155,10 +165,8 @@ def test_packing_by_device_equals_packing_at_once(kind, demos):
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_neither_order_nor_padded_slots_matter(kind, demos):
     """Any order of the slots, anything in the slots that hold nothing, and any number of them more."""
-    encoder = make(kind)
-    eps = encoder.noise(jax.random.key(0), B, K)
+    eps, run = make(kind).noise(jax.random.key(0), B, K), encode(kind)
     by_slot = eps is not None and eps.ndim == 3
-    run = jax.jit(lambda demos, valid, eps: encoder(demos, valid, eps=eps))
     context = run(demos, VALID, eps)
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(K)
@@ -191,26 +199,24 @@ def test_gradients_are_finite_without_demonstrations(pooling):
 
 @pytest.mark.parametrize("kind", ["hybrid_variational", "lpn_variational"])
 def test_noise_is_explicit_and_moves_the_context(kind, demos):
-    encoder = make(kind)
-    eps = encoder.noise(jax.random.key(0), B, K)
+    eps = make(kind).noise(jax.random.key(0), B, K)
     assert eps.shape == ((B, K, 16) if kind == "lpn_variational" else (B, 16))
-    drawn, mean = encoder(demos, VALID, eps=eps), encoder(demos, VALID)
+    drawn, mean = encode(kind)(demos, VALID, eps), encode(kind)(demos, VALID)
     assert float(jnp.abs(drawn.tokens - mean.tokens)[:2].max()) > 1e-3
     np.testing.assert_allclose(drawn.kl, mean.kl, rtol=1e-6)
 
 
 def test_kl_counts_only_rows_that_are_encoded(demos):
-    encoder = make("hybrid_variational")
-    alone = encoder(demos[:1], VALID[:1]).kl
-    chosen = encoder(demos, VALID, rows=jnp.asarray([True, False, False])).kl
+    run = encode("hybrid_variational")
+    alone = run(demos[:1], VALID[:1]).kl
+    chosen = run(demos, VALID, rows=jnp.asarray([True, False, False])).kl
     np.testing.assert_allclose(chosen, alone, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["hybrid_variational", "lpn_variational"])
 def test_kl_does_not_depend_on_the_batch_size(kind, demos):
-    encoder = make(kind)
-    twice = encoder(jnp.tile(demos, (2, 1, 1, 1)), jnp.tile(VALID, (2, 1))).kl
-    np.testing.assert_allclose(twice, encoder(demos, VALID).kl, rtol=1e-6)
+    twice = encode(kind)(jnp.tile(demos, (2, 1, 1, 1)), jnp.tile(VALID, (2, 1))).kl
+    np.testing.assert_allclose(twice, encode(kind)(demos, VALID).kl, rtol=1e-6)
 
 
 def test_log_variance_of_a_task_latent_is_clamped():
