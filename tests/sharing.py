@@ -9,7 +9,7 @@ import pytest
 from configs import base
 from tests import tiny
 from trm_jax import train
-from trm_jax.evaluation import trained
+from trm_jax.evaluation import trained, validation
 from trm_jax.models import decoder
 from trm_jax.run import programs
 from trm_jax.run.mesh import Mesh
@@ -47,5 +47,5 @@ def install(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(train, "make_step", make_step)
     for name in ("compiled", "compiled_measure"):
         shared = functools.cache(getattr(programs, name))
-        patch.setattr(train, name, shared)
+        patch.setattr(validation, name, shared)
         patch.setattr(trained, name, shared)
