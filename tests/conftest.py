@@ -69,8 +69,9 @@ SLOW = (
     "benchmarks/", "models/", "tools/", "dynamics/test_trajectories.py", "dynamics/test_inference.py",
     "dynamics/test_table.py", "dynamics/test_search.py", "run/test_interrupt.py", "run/test_start.py",
     "run/test_checkpoint.py", "run/test_lock.py", "run/test_processes.py", "run/test_programs.py",
-    "run/test_settings.py", "run/test_startup.py", "run/test_watching.py", "test_adapt.py", "test_bad_input.py", "test_command.py", "test_contributing.py",
-    "test_evaluate.py", "test_gpu_programs.py", "test_parity_required.py", "test_solve.py", "test_train.py",
+    "run/test_settings.py", "run/test_startup.py", "run/test_watching.py", "test_adapt.py", "test_bad_input.py",
+    "test_command.py", "test_contributing.py", "test_evaluate.py", "test_gpu_programs.py", "test_parity_required.py",
+    "test_solve.py", "test_train.py",
 )
 
 
