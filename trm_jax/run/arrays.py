@@ -1,6 +1,7 @@
 """The one owner of orbax: trees of arrays in folders, written at once or in the background."""
 
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,15 @@ READING = (OSError, ValueError, KeyError, TypeError, RuntimeError)  # what the l
 
 # The library tells of every file it writes, and of what fails in pages; whoever calls this tells it in a line.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+
+
+def _unraisable(problem: "sys.UnraisableHookArgs", shown: Callable[[Any], Any] = sys.unraisablehook) -> None:
+    """Drops what each array's writer says, at its own end, of a save that has failed before: a page for every one."""
+    if str(problem.exc_value) != "Event loop is closed":
+        shown(problem)
+
+
+sys.unraisablehook = _unraisable
 
 
 class Background:
