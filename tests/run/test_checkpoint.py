@@ -222,14 +222,15 @@ def test_a_failed_save_is_known_without_waiting_for_the_next(tmp_path, opened, d
 
 
 def test_what_fails_with_a_save_is_told_in_no_tracebacks(tmp_path):
-    program = ("import resource, signal, sys\nfrom pathlib import Path\nimport numpy as np\n"
+    program = ("import gc, resource, signal, sys\nfrom pathlib import Path\nimport numpy as np\n"
                "from trm_jax.run.arrays import Background\n"
                "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
                "resource.setrlimit(resource.RLIMIT_FSIZE, (2**12, resource.RLIM_INFINITY))\n"
                "writer = Background(lambda: None)\n"
                "noise = {f'a{i}': np.random.default_rng(i).random(2**12) for i in range(8)}\n"
                "try:\n    writer.save(Path(sys.argv[1]) / '1', noise, {})\n    writer.check(wait=True)\n"
-               "except Exception as error:\n    print('File too large' in str(error))\n")
+               "except Exception as error:\n    print('File too large' in str(error))\n"
+               "gc.collect()\n")
     found = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
     assert found.stdout == "True\n" and not found.stderr
 

@@ -19,6 +19,7 @@ READING = (OSError, ValueError, KeyError, TypeError, RuntimeError)  # what the l
 
 # The library tells of every file it writes, and of what fails in pages; whoever calls this tells it in a line.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
 
 
 def _unraisable(problem: "sys.UnraisableHookArgs", shown: Callable[[Any], Any] = sys.unraisablehook) -> None:
