@@ -3,6 +3,7 @@
 A run is forked off a process that has imported everything and has not touched a device, so that a start costs seconds.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib
@@ -117,7 +118,8 @@ class Process:
 def start(settings: ConfigDict, workdir: Path, before: Callable[[], None] = lambda: None) -> Process:
     """Begins or continues a run; `before` is called in its process first."""
     log = workdir.with_suffix(".log")
-    (workdir / PHASE).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (workdir / PHASE).unlink()
     sys.stdout.flush()
     pid = os.fork()
     if pid:
