@@ -231,7 +231,8 @@ def test_a_folder_without_a_checkpoint_holds_no_run_yet(begun, source, tmp_path,
     (lambda text: "[]", "config.json is malformed: not of the form"),
     (lambda text: '{"arch": 3}', "config.json is malformed: not of the form"),
     (lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "loss"}),
-     "(loss.type: nothing there, 'softmax' here; loss.kl_weight: nothing there, 0.0 here)"),
+     "(loss.type: nothing there, 'softmax' here; loss.kl_weight: nothing there, 0.0 here; "
+     "loss.contrastive_weight: nothing there, 0.0 here; loss.contrastive_temperature: nothing there, 0.1 here)"),
     (lambda text: json.dumps(json.loads(text) | {"more": {"x": 1}}), "(more.x: 1 there, nothing here)"),
 ])
 def test_a_damaged_config_of_a_run_is_one_line(damage, message, begun, source, tmp_path):
