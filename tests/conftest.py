@@ -8,6 +8,7 @@ and sends between devices is decided before that. TRM_TESTS_OPTIMISED=1 compiles
 
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,11 @@ import jax
 import pytest
 
 from tests import parity
+
+# Under nohup, or in the background of a script, these are ignored, and what tests start would ignore them too.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
