@@ -14,16 +14,6 @@ def test_a_core_is_a_device_as_far_as_the_rows_divide(monkeypatch, cores, rows, 
     assert cpu_devices(*rows) == devices
 
 
-@pytest.mark.parametrize(("name", "calls"), [("glibc", [(-8, 1), (-4, 0), (-1, 2**31 - 1)]), ("", [])])
-def test_glibc_is_told_to_keep_freed_memory_and_nobody_else(monkeypatch, name, calls):
-    told = []
-    monkeypatch.setattr(startup.platform, "libc_ver", lambda: (name, ""))
-    library = type("Library", (), {"mallopt": lambda _, *call: told.append(call)})
-    monkeypatch.setattr(startup.ctypes, "CDLL", lambda _: library())
-    startup.keep_memory()
-    assert told == calls
-
-
 PROGRAM = """
 import os, sys
 for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_NUM_CPU_DEVICES"):

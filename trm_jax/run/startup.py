@@ -1,6 +1,5 @@
-"""Start-up of JAX on this machine, before its first use: a device for each core, memory and programs that last."""
+"""Start-up of JAX on this machine, before its first use: a device for each core, and programs that last."""
 
-import ctypes
 import math
 import os
 import platform
@@ -11,8 +10,6 @@ import jax
 
 PROGRAMS = ".programs"  # folder beside the runs
 MIN_COMPILE_SECONDS = 0.2  # of a program that is worth a file
-# Of glibc's malloc.h: memory that is freed stays with the process, in one heap that all threads share.
-MALLOC = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1)}
 
 
 def cpu_devices(*rows: int) -> int:
@@ -28,21 +25,8 @@ def cpu_devices(*rows: int) -> int:
 def use_cores(*rows: int) -> None:
     """Makes a CPU that many devices, unless JAX_NUM_CPU_DEVICES or a caller has said how many, or there are several
     processes, which have divided the cores among themselves. Other kinds of devices stay as they are."""
-    keep_memory()
     if jax.config.values["jax_num_cpu_devices"] < 0 and not jax.distributed.is_initialized():
         jax.config.update("jax_num_cpu_devices", cpu_devices(*rows))
-
-
-def keep_memory() -> None:
-    """Makes glibc keep the memory that is freed; elsewhere nothing happens.
-
-    XLA takes the temporaries of a step from malloc, each step anew. By default glibc gets so much from the system and
-    gives it back, and the system clears every page: a quarter of the processor time of a tiny step.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        library = ctypes.CDLL(None)
-        for parameter, value in MALLOC.values():
-            library.mallopt(parameter, value)
 
 
 def keep_programs(root: Path) -> None:
