@@ -33,7 +33,7 @@ STEPS = 36
 DIGEST = "digest.json"  # of the final state, written beside the checkpoints
 # Programs are compiled in the quickest way, by a seventh of the work.
 QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
-PHASE = "phase"  # file in the run's folder that says what the process is at
+PHASE = ".phase"  # suffix of the file beside the run's folder, whose disk may be full, that says what the process is at
 STARTING, TRAINING, EVALUATING = "start-up or compilation", "training", "an evaluation"
 
 
@@ -105,7 +105,7 @@ class Process:
     def phase(self) -> str:
         """One of STARTING, until a step has been made, TRAINING and EVALUATING."""
         try:
-            return (self.workdir / PHASE).read_text() or TRAINING
+            return self.workdir.with_suffix(PHASE).read_text() or TRAINING
         except OSError:
             return STARTING
 
@@ -119,7 +119,7 @@ def start(settings: ConfigDict, workdir: Path, before: Callable[[], None] = lamb
     """Begins or continues a run; `before` is called in its process first."""
     log = workdir.with_suffix(".log")
     with contextlib.suppress(OSError):
-        (workdir / PHASE).unlink()
+        workdir.with_suffix(PHASE).unlink()
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -156,7 +156,7 @@ def latest(workdir: Path) -> int:
 
 def _run(settings: ConfigDict, workdir: Path) -> int:
     terminal.start()
-    _tell_phases(workdir / PHASE)
+    _tell_phases(workdir.with_suffix(PHASE))
     try:
         state = train(settings, workdir)
     except Interrupted as stop:
