@@ -115,7 +115,7 @@ def test_a_library_has_one_owner(library):
 
 def test_the_comparison_is_a_pipeline():
     order = ("thresholds", "wording", "events", "runs", "statistics", "groups", "criteria", "halting",
-             "held_out", "plan", "verdict", "curves", "report")
+             "plan", "verdict", "curves", "report")
     for path in (PACKAGE / "comparison").rglob("*.py"):
         here = path.stem
         used = {name.split(".")[2] for name in imports(path) if name.startswith("trm_jax.comparison.")}

@@ -3,6 +3,7 @@
     ./launch.sh suite --config-suffix=:tiny o1 l1 r1      these presets at CPU size, then a report
     ./launch.sh suite --seeds=0,1,2 o1 l1                 each with three seeds
     ./launch.sh suite --gpus=0,1/2,3 o1 l1                side by side, on two GPUs each
+    ./launch.sh suite --processes=2 o1 l1                 every run as two processes of this machine
     ./launch.sh suite --root=runs/lr3 o1 l1 --config.optim.lr=3e-4
     ./launch.sh suite plan --decoder=pretrained/trm_arc1  the plan's decision tree, every run from this decoder
 
@@ -38,7 +39,6 @@ from trm_jax.paths import user_path
 
 ROOT = Path(__file__).resolve().parents[1]
 POLL_S = 0.1
-PROCESSES = "TRM_PROCESSES"  # set by launch.sh: as so many processes each training run is started
 
 
 class SuiteError(Exception):
@@ -84,7 +84,9 @@ def found(root: Path, size: str) -> list[Run]:
 
 def start(runs: Sequence[PlannedRun], options: argparse.Namespace) -> None:
     """Trains the runs to their ends. Raises SuiteError: see `run_all`."""
-    run_all([[sys.executable, "-m", "trm_jax.train", *arguments(run)] for run in runs], options.gpus)
+    python = [sys.executable]
+    python += ["tools/processes.py", str(options.processes), sys.executable] if options.processes else []
+    run_all([[*python, "-m", "trm_jax.train", *arguments(run)] for run in runs], options.gpus)
 
 
 def run_all(commands: Iterable[list[str]], gpus: Sequence[Sequence[str]]) -> None:
@@ -99,8 +101,11 @@ def run_all(commands: Iterable[list[str]], gpus: Sequence[Sequence[str]]) -> Non
     try:
         while running or (waiting and not failed):
             while waiting and free and not failed:
-                group = free.pop(0)
-                running[_started(waiting.pop(0), group)] = group
+                command, group = waiting.pop(0), free.pop(0)
+                print(f"suite: {shlex.join(command)}", flush=True)
+                visible = {"CUDA_VISIBLE_DEVICES": ",".join(group)} if group else {}
+                # In a group of its own it is out of reach of the terminal's Ctrl-C, which `_stop` passes on, once.
+                running[subprocess.Popen(command, cwd=ROOT, env=os.environ | visible, process_group=0)] = group
             for process in [process for process in running if process.poll() is not None]:
                 free.append(running.pop(process))
                 if process.returncode:
@@ -111,15 +116,6 @@ def run_all(commands: Iterable[list[str]], gpus: Sequence[Sequence[str]]) -> Non
         raise
     if failed:
         raise SuiteError("; ".join(failed))
-
-
-def _started(command: list[str], gpus: Sequence[str]) -> subprocess.Popen:
-    """A run out of reach of the terminal's Ctrl-C, which is passed on to it by `_stop`, once."""
-    if os.environ.get(PROCESSES) and "trm_jax.train" in command:
-        command = [sys.executable, "tools/processes.py", os.environ[PROCESSES], *command]
-    print(f"suite: {shlex.join(command)}", flush=True)
-    visible = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | visible, process_group=0)
 
 
 def _stop(processes: Iterable[subprocess.Popen]) -> None:
@@ -161,25 +157,25 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     option("--root", type=user_path, default=Path("runs"), help="folder of the run folders (runs)")
     option("--out", type=user_path, default=Path("report"), help="folder of the report (report)")
     option("--gpus", type=gpu_groups, default="", help="groups of GPUs to run side by side on: 0,1/2,3")
+    option("--processes", type=int, help="processes of this machine that make one run")
     options, rest = parser.parse_known_args(argv)
     options.size, options.presets = options.config_suffix.removeprefix(":"), list(dict.fromkeys(options.presets))
     is_plan = options.presets == ["plan"]
     options.seeds = options.seeds or list(range(min(THRESHOLDS.plan_seeds, options.max_seeds) if is_plan else 1))
     options.overrides = {"train.load_pretrained_decoder": str(options.decoder)} if options.decoder else {}
-    problems = [f"unknown preset {name!r}; choose from: plan (alone), {', '.join(presets())}"
-                for name in options.presets if name not in presets() and not is_plan]
-    problems += [f"--max-seeds={options.max_seeds} leaves nothing to run"] * (options.max_seeds < 1)
+    if unknown := [name for name in options.presets if name not in presets() and not is_plan]:
+        parser.error(f"unknown preset {unknown[0]!r}; choose from: plan (alone), {', '.join(presets())}")
+    if options.max_seeds < 1:
+        parser.error(f"--max-seeds={options.max_seeds} leaves nothing to run")
     for word in rest:
         field, _, value = word.removeprefix("--config.").partition("=")
         if not re.match(r"--config\.\w+\.\w+=", word):
-            problems.append(f"unknown argument {word}; overrides look like --config.optim.lr=3e-4")
-        elif field == "train.seed":
-            problems.append("seeds are given as --seeds=0,1,2: every seed has its own folder")
-        elif is_plan and field.startswith(DECIDING):
-            problems.append(f"{word}: this is what the presets of the plan differ in")
+            parser.error(f"unknown argument {word}; overrides look like --config.optim.lr=3e-4")
+        if field == "train.seed":
+            parser.error("seeds are given as --seeds=0,1,2: every seed has its own folder")
+        if is_plan and field.startswith(DECIDING):
+            parser.error(f"{word}: this is what the presets of the plan differ in")
         options.overrides[field] = value
-    if problems:
-        parser.error(problems[0])
     return options
 
 

@@ -68,7 +68,7 @@ def compare(runs: Sequence[Run], out: Path, axis: str | None = None, everything:
         raise RunError(f"--axis={axis}: not known of any of the runs")
     verdict = judge(groups, max_seeds)
     path = report.write(out, groups, verdict, curves.charts(groups, axis))
-    print(report.long_answer(groups, verdict) if everything else report.short_answer(groups, verdict, path))
+    print(report.long_answer(groups, verdict) if everything else report.short_answer(verdict, path))
     return verdict
 
 

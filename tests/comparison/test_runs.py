@@ -48,8 +48,7 @@ def test_a_file_that_ends_within_a_record_gives_its_whole_ones(tmp_path):
     path = next(run(tmp_path, "o1").glob("events*"))
     path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
     found = load_run(path.parent, "o1")
-    assert 0.4 < found.progress < 0.6 and found.is_unfinished and found.shortfall == \
-        f"is at {100 * found.progress:.0f} % of its epochs"
+    assert 0.4 < found.progress < 0.6 and found.is_unfinished
 
 
 def test_values_that_are_not_finite_are_kept_apart_and_numbers_in_tensors_read(tmp_path):

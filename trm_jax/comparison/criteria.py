@@ -1,14 +1,15 @@
 """The criteria that set mode against mode, a function each, and what they have in common."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from trm_jax.comparison.groups import Group, equally_long
-from trm_jax.comparison.statistics import Difference, Seeds, Standing, difference
+from trm_jax.comparison.statistics import Difference, Seeds, Standing, difference, paired_task_error, task_error
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.wording import listed, number, percent, with_spread
 from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, TOKENS
@@ -50,24 +51,32 @@ class Pair:
 
     def __init__(self, a: Group, b: Group):
         self.groups, self.labels, self.at, self.cut = (a, b), (a.label, b.label), "", None
-        sound = [group for group in self.groups if group.sound]
-        tags = [tag for tag in (ANSWERED, EXACT) if sound and all(group.has(tag) for group in sound)]
-        self.tag = tags[0] if tags else ""  # the exact accuracy that both have; "" for none
-        self.problem = self._obstacle(sound)  # why final values do not decide; "" if they do
+        self.sound = [group for group in self.groups if group.sound]
+        tags = (tag for tag in (ANSWERED, EXACT) if self.sound and all(group.has(tag) for group in self.sound))
+        self.tag = next(tags, "")  # the exact accuracy that both have; "" for none
+        self.problem = self._obstacle()  # why final values do not decide; "" if they do
         axes = self.shared("epochs", "updates")
         if not axes:
             self.problem = self.problem or f"{a.label} and {b.label} share no axis"
-        elif len(sound) == 2:
+        elif len(self.sound) == 2:
             axis = next((axis for axis in axes if equally_long(axis, a, b)), axes[0])
             end = min(a.ends(axis) + b.ends(axis))
             self.at = f" at {number(end)} {axis}"  # where final values are taken, in words
-            longer = [group for group in sound if max(group.ends(axis)) > (1 + THRESHOLDS.length_tolerance) * end]
+            longer = [group for group in self.sound if max(group.ends(axis)) > (1 + THRESHOLDS.length_tolerance) * end]
             if longer:
                 self.cut = axis, end
                 annealed = [group.label for group in longer if (group.setting("optim.lr_min_ratio") or 1) < 1]
                 cut = f"{listed(annealed)} would be cut{self.at}, before its learning rate has come down"
                 self.problem = self.problem or (cut if annealed else "")
                 self.at += f", where {listed([group.label for group in longer])} went on"
+
+    def _obstacle(self) -> str:
+        if not self.sound:
+            return "both diverged"
+        if not self.tag:
+            lacking = [group.label for group in self.sound if not group.exact]
+            return f"no exact accuracy was logged of {listed(lacking) or 'both alike'}"
+        return listed([*filter(None, (group.unready(self.tag) for group in self.sound))])
 
     def shared(self, *axes: str) -> list[str]:
         """Those of the axes that both have."""
@@ -77,35 +86,27 @@ class Pair:
         """Final values of both; a seed that diverged has solved nothing."""
         return [group.final(tag, 0.0, self.cut) for group in self.groups]
 
-    def finding(self, question: str, needs: str, values: Sequence[Seeds] = (), numbers: Mapping[str, Any] | None = None,
-                **fields: Any) -> Finding:
-        """A finding about both, with the values of either side among its numbers."""
-        return Finding(question, *self.labels, needs=needs, numbers={
-            **(numbers or {}), **dict(zip(self.labels, values, strict=False))}, **fields)
-
     def sides(self, values: Sequence[Seeds]) -> str:
         return ", ".join(f"{label} {with_spread(side.values())}"
                          for label, side in zip(self.labels, values, strict=True))
 
-    def _obstacle(self, sound: Sequence[Group]) -> str:
-        if not sound:
-            return "both diverged"
-        if unfinished := [f"{run.label} {run.shortfall}" for group in self.groups for run in group.unfinished]:
-            return listed(unfinished[:3])
-        if not self.tag:
-            lacking = [group.label for group in sound if not exact_tag(group)]
-            return f"no exact accuracy was logged of {listed(lacking) or 'both alike'}"
-        return next(filter(None, (too_short(group, self.tag) for group in sound)), "")
+    def finding(self, question: str, needs: str, **fields: Any) -> Finding:
+        """A finding about both."""
+        return Finding(question, *self.labels, needs=needs, **fields)
 
+    def compared(self, finding: Finding, what: str, values: Sequence[Seeds], problem: str, error: float = 0.0,
+                 **numbers: Any) -> Finding:
+        """The finding that two sets of shares make, with them among its numbers.
 
-def exact_tag(group: Group) -> str:
-    return next((tag for tag in (ANSWERED, EXACT) if group.has(tag)), "")
-
-
-def too_short(group: Group, tag: str) -> str:
-    """That a group has too few points of `tag` for a final value, in words; "" if it has enough."""
-    short = any(len(run.series[tag].last_part()) < THRESHOLDS.min_final_points for run in group.sound if run.has(tag))
-    return f"{group.label} is too short: too few points of {tag} in its last tenth" if short else ""
+        Args:
+            what: they are, in words.
+            error: standard error of their difference that has nothing to do with seeds.
+        """
+        a, b = values
+        apart = difference(a, b, THRESHOLDS.seed_sd, error)
+        found = replace(finding, evidence=f"{what}: {self.sides(values)}, difference {apart}",
+                        numbers={**numbers, **dict(zip(self.labels, values, strict=True))})
+        return found.settled(apart, THRESHOLDS.accuracy_margin, problem)
 
 
 def final_accuracy(pair: Pair) -> Finding:
@@ -113,17 +114,13 @@ def final_accuracy(pair: Pair) -> Finding:
 
     Token accuracy saturates, and rows in flight are of other ages in each mode: neither decides.
     """
-    finding = partial(pair.finding, "final exact accuracy",
-                      f"more than {THRESHOLDS.accuracy_margin} apart, and than the noise")
+    finding = pair.finding("final exact accuracy", f"more than {THRESHOLDS.accuracy_margin} apart, and than the noise")
     if not pair.tag:
-        return finding(reason=pair.problem)
-    a, b = values = pair.finals(pair.tag)
-    apart = difference(a, b, THRESHOLDS.seed_sd)
-    evidence = f"{BY_TAG[pair.tag].title} {pair.sides(values)}{pair.at}, difference {apart}"
-    if all(group.has(TOKENS) for group in pair.groups):
-        evidence += f"; token accuracy {pair.sides(pair.finals(TOKENS))}"
-    found = finding(values, {"tag": pair.tag}, evidence=evidence)
-    return found.settled(apart, THRESHOLDS.accuracy_margin, pair.problem)
+        return replace(finding, reason=pair.problem)
+    found = pair.compared(finding, BY_TAG[pair.tag].title + pair.at, pair.finals(pair.tag), pair.problem, tag=pair.tag)
+    tokens = all(group.has(TOKENS) for group in pair.groups)
+    beside = f"; token accuracy {pair.sides(pair.finals(TOKENS))}" if tokens else ""
+    return replace(found, evidence=found.evidence + beside)
 
 
 def comparable(pair: Pair) -> Finding:
@@ -149,29 +146,55 @@ def speed(pair: Pair) -> Finding:
     crossed = [level for level in THRESHOLDS.levels if max(starts) < level <= top - THRESHOLDS.accuracy_margin]
     if not crossed:
         return _alone(pair, finding)
-    apart, ratios, words = {}, {}, []
-    for axis in axes:
-        a, b = ({seed: float(np.log(max(time, 1e-9))) for seed, time in side.items()}
-                for side in (group.reach(pair.tag, crossed[-1], axis) for group in pair.groups))
+    level, apart, words = crossed[-1], {}, []
+    times = {axis: [group.reach(pair.tag, level, axis) for group in pair.groups] for axis in axes}
+    for axis, sides in times.items():
+        a, b = ({seed: float(np.log(max(time, 1e-9))) for seed, time in side.items()} for side in sides)
         apart[axis] = found = difference(b, a, THRESHOLDS.seed_log_time_sd)
-        low, ratios[axis], high = (float(np.exp(found.noise * sign - found.value)) for sign in (-1, 0, 1))
-        words.append(f"{number(ratios[axis])} × the {axis} ({number(low)} … {number(high)})")
-    times = [group.reach(pair.tag, crossed[-1], SPEED_AXIS) for group in pair.groups]
-    evidence = f"to {percent(crossed[-1])} {pair.sides(times)}: {'; '.join(words)}"
-    return finding(times, {"level": crossed[-1]}, evidence=evidence, ratios=ratios).settled(
-        apart[SPEED_AXIS], SPEED_MARGIN)
+        low, ratio, high = (number(float(np.exp(found.noise * sign - found.value))) for sign in (-1, 0, 1))
+        words.append(f"{ratio} × the {axis} ({low} … {high})")
+    return finding(
+        evidence=f"to {percent(level)} {pair.sides(times[SPEED_AXIS])}: {'; '.join(words)}",
+        numbers={"level": level, **dict(zip(pair.labels, times[SPEED_AXIS], strict=True))},
+        ratios={axis: float(np.exp(-found.value)) for axis, found in apart.items()},
+    ).settled(apart[SPEED_AXIS], SPEED_MARGIN)
 
 
 def _alone(pair: Pair, finding: Callable[..., Finding]) -> Finding:
     """No level that both clearly reach: one that only the side with the higher final accuracy reaches counts."""
     standing = final_accuracy(pair).standing
-    if standing in (Standing.BETTER, Standing.WORSE):
-        ahead, behind = pair.groups if standing == Standing.BETTER else pair.groups[::-1]
-        best = max(behind.final(pair.tag, 0.0).values()) + THRESHOLDS.accuracy_margin
-        for level in reversed(THRESHOLDS.levels):
-            times = ahead.reach(pair.tag, level, SPEED_AXIS)
-            if best < level <= min(ahead.final(pair.tag, 0.0).values()) and np.isfinite(list(times.values())).all():
-                evidence = f"to {percent(level)}: {ahead.label} {with_spread(times.values())}, {behind.label} never"
-                return finding(numbers={"level": level}, standing=standing, evidence=evidence)
+    ahead, behind = pair.groups if standing == Standing.BETTER else pair.groups[::-1]
+    best = max(behind.final(pair.tag, 0.0).values()) + THRESHOLDS.accuracy_margin
+    for level in reversed(THRESHOLDS.levels) if standing in (Standing.BETTER, Standing.WORSE) else ():
+        times = ahead.reach(pair.tag, level, SPEED_AXIS)
+        if best < level <= min(ahead.final(pair.tag, 0.0).values()) and np.isfinite(list(times.values())).all():
+            evidence = f"to {percent(level)}: {ahead.label} {with_spread(times.values())}, {behind.label} never"
+            return finding(numbers={"level": level}, standing=standing, evidence=evidence)
     levels = listed([percent(level) for level in THRESHOLDS.levels])
     return finding(reason=f"none of the levels {levels} is clearly reached by every seed of both")
+
+
+def held_out(pair: Pair) -> Finding:
+    """Share of tasks solved in two attempts; its noise is that of the seeds and that of the tasks.
+
+    Full evaluations of the same tasks are compared task by task (McNemar); others, and those of training where there
+    are no full ones of both, as shares of their true numbers. Scores of different words are never compared.
+    """
+    needs = f"more than {THRESHOLDS.accuracy_margin} apart, and than the noise of seeds and tasks"
+    finding, scores = pair.finding("held-out score", needs), [group.scores(pair.cut) for group in pair.groups]
+    alike = [both for both in product(*scores) if both[0].kind == both[1].kind]
+    if not alike:
+        return replace(finding, reason="no share of solved tasks is known of both alike")
+    a, b = max(alike, key=lambda both: (both[0].is_full, both[0].protocol == both[1].protocol, both[0].tasks))
+    if a.protocol != b.protocol:
+        words = f"the score of {pair.labels[0]} is {a.protocol}, that of {pair.labels[1]} {b.protocol}"
+        return replace(finding, numbers={"protocols": [a.protocol, b.protocol]}, reason=f"{words}: never compared")
+    tasks, means = [a.tasks, b.tasks], [float(np.mean(list(side.by_seed.values()))) for side in (a, b)]
+    paired = len(a.by_task.keys() & b.by_task.keys()) == max(tasks)
+    error = paired_task_error(a.by_task, b.by_task) if paired else task_error(means, tasks)
+    counts = " and ".join(dict.fromkeys(f"{count:,} tasks" for count in tasks))
+    what = (f"pass@2 of {a.protocol} evaluations ({a.kind}; {'task by task' if paired else 'as shares'})" if a.is_full
+            else f"pass@2, {a.protocol}, while training ({counts})")
+    return pair.compared(
+        finding, what, [a.by_seed, b.by_seed], pair.problem or "neither solves a held-out task" * (not any(means)),
+        error, tasks=tasks, protocol=a.protocol, paired_by_task=paired, source="full" if a.is_full else a.kind)

@@ -2,29 +2,26 @@
 
 import io
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from trm_jax.comparison.criteria import exact_tag
-from trm_jax.comparison.groups import Group, equally_long
+from trm_jax.comparison.groups import PASS_2, Group, equally_long
 from trm_jax.comparison.runs import AXES
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, HALTED_STEPS, LOSS, Q_HEAD, STEPS
 
 # matplotlib refuses to be imported where MPLBACKEND names a backend that is not installed here. A notebook hands its
 # own on to the commands that it starts; pictures here are files and need none.
-_named = os.environ.pop("MPLBACKEND", None) if "matplotlib" not in sys.modules else None
+_named = {name: os.environ.pop(name) for name in ["MPLBACKEND"] if name in os.environ}
 import matplotlib  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter  # noqa: E402
 
-if _named is not None:
-    os.environ["MPLBACKEND"] = _named
+os.environ |= _named
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers, without the yellow that is lost on white; groups
 # beyond the seventh repeat them dashed. The page has its own for the dark, by the same numbers.
@@ -37,7 +34,8 @@ LOOK: dict[Any, Any] = {
     "lines.markersize": 3.5, "svg.fonttype": "none"}
 CELLS = 150  # a curve is the mean over so many parts of the longest run
 FEW = 40  # points that are drawn one by one
-TAGS = ("eval/pass@2", Q_HEAD, HALTED_STEPS, STEPS, LOSS, "train/encoder_relative_var", "train/encoder_collapse_ratio")
+ENCODER = "train/encoder_relative_var", "train/encoder_collapse_ratio"
+GUIDES = {ANSWERED: THRESHOLDS.levels, EXACT: THRESHOLDS.levels, Q_HEAD: (THRESHOLDS.q_halt_accuracy,)}
 
 
 @dataclass(frozen=True)
@@ -54,12 +52,6 @@ class Chart:
         return group.has(self.tag) and group.has_axis(self.axis) and (
             not BY_TAG[self.tag].is_evaluation or any(run.series[self.tag].values.any() for run in group.sound))
 
-    def guides(self, groups: Sequence[Group]) -> list[float]:
-        """Levels to draw across: the thresholds that the verdict uses."""
-        most = {float(group.setting("arch.halt_max_steps") or 0) for group in groups} - {0.0}
-        return {ANSWERED: list(THRESHOLDS.levels), EXACT: list(THRESHOLDS.levels), HALTED_STEPS: sorted(most),
-                STEPS: sorted(most), Q_HEAD: [THRESHOLDS.q_halt_accuracy]}.get(self.tag, [])
-
 
 def charts(groups: Sequence[Group], axis: str | None = None) -> list[Chart]:
     """Exact accuracy by every axis, then what else the criteria look at; nothing that is empty.
@@ -69,10 +61,10 @@ def charts(groups: Sequence[Group], axis: str | None = None) -> list[Chart]:
     """
     shared = [axis for axis in AXES if all(group.has_axis(axis) for group in groups)]
     usual = axis or next((axis for axis in shared if equally_long(axis, *groups)), (shared or ["hours"])[0])
-    exact = ANSWERED if any(exact_tag(group) == ANSWERED for group in groups) else EXACT
-    steps = HALTED_STEPS if any(group.has(HALTED_STEPS) for group in groups) else STEPS
+    exact = ANSWERED if any(group.exact == ANSWERED for group in groups) else EXACT
+    steps = HALTED_STEPS if any(group.steps == HALTED_STEPS for group in groups) else STEPS
     made = [Chart(exact, axis) for axis in dict.fromkeys([usual, "epochs", "updates", "hours"])]
-    made += [Chart(tag, usual) for tag in TAGS if tag not in {HALTED_STEPS, STEPS} - {steps}]
+    made += [Chart(tag, usual) for tag in (PASS_2, Q_HEAD, steps, LOSS, *ENCODER)]
     return [chart for chart in made if any(map(chart.shows, groups))]
 
 
@@ -100,7 +92,7 @@ def _draw(axes: Axes, chart: Chart, groups: Sequence[Group]) -> None:
             axes.plot(x, mean, color=colour, marker="o" if len(x) < FEW else None,
                       linestyle="-" if index < len(COLOURS) else "--")
             axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.16, linewidth=0)
-    for level in chart.guides(groups):
+    for level in GUIDES.get(chart.tag, ()):
         axes.axhline(level, color=INK, linewidth=0.7, linestyle=(0, (1, 3)))
     for side in (axes.xaxis, axes.yaxis):
         side.set_major_locator(MaxNLocator(5))
@@ -115,18 +107,16 @@ def _draw(axes: Axes, chart: Chart, groups: Sequence[Group]) -> None:
 
 
 def _curve(group: Group, chart: Chart) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where, mean over the seeds, and one standard deviation: across seeds or, with one, of what was logged there."""
+    """Where, mean over the seeds, and their standard deviation."""
     found = [(np.interp(run.series[chart.tag].steps, *run.axes[chart.axis]), run.series[chart.tag].values)
              for run in group.sound]
     end, cells = max(x[-1] for x, _ in found), min(CELLS, max(len(x) for x, _ in found))
-    table = []  # (seeds, 3, cells): place, mean, and standard deviation of what was logged there; NaN where nothing was
-    for x, values in found:
+    table = np.empty((2, len(found), cells))  # mean place and value of what a seed logged in a cell; NaN for nothing
+    for seed, (x, values) in enumerate(found):
         cell = np.clip(np.ceil(x / end * cells).astype(int) - 1, 0, cells - 1)
         with np.errstate(invalid="ignore"):
-            place, mean, square = (np.bincount(cell, column, cells) / np.bincount(cell, minlength=cells)
-                                   for column in (x, values, values**2))
-        table.append([place, mean, np.sqrt(np.maximum(square - mean**2, 0))])
-    there = np.isfinite(np.array(table)[:, 1]).any(axis=0)
-    x, mean, within = np.nanmean(np.array(table)[:, :, there], axis=0)
-    across = np.nanstd(np.array(table)[:, 1, there], axis=0) * np.sqrt(len(found) / max(len(found) - 1, 1))
-    return x, mean, within if len(found) == 1 else across
+            table[:, seed] = [np.bincount(cell, column, cells) for column in (x, values)] / np.bincount(
+                cell, minlength=cells)
+    table = table[..., np.isfinite(table[1]).any(axis=0)]
+    x, mean = np.nanmean(table, axis=1)
+    return x, mean, np.nanstd(table[1], axis=0) * np.sqrt(len(found) / max(len(found) - 1, 1))

@@ -2,18 +2,34 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from trm_jax.comparison.runs import Run
+from trm_jax.comparison.runs import Evaluation, Run
 from trm_jax.comparison.statistics import Seeds, first_at
 from trm_jax.comparison.thresholds import THRESHOLDS
+from trm_jax.comparison.wording import percent
+from trm_jax.metric_table import ANSWERED, EXACT, HALTED_STEPS, STEPS
 
+PASS_2 = "eval/pass@2"
 # What a run is still the same configuration with: when it logs, saves and evaluates, and how the same is computed.
 NOT_LEARNT = re.compile(
     r"eval\.|checkpoint\.|data\.max_eval_groups$|arch\.(forward_dtype|remat|attention)$|"
     r"train\.(seed|max_steps|eval_interval|log_every_steps|stall_minutes|microbatches)$")
+
+
+@dataclass(frozen=True)
+class Score:
+    """Pass@2 of a group, as one kind of evaluation of every seed has it."""
+
+    kind: str  # what two must share to be compared: PASS_2 while training, or in words what a full evaluation was
+    protocol: str  # held out, transductive or adapted
+    tasks: int
+    by_seed: Seeds
+    by_task: Mapping[str, float]  # mean over the seeds; empty where not recorded
+    is_full: bool = True
 
 
 class Group:
@@ -21,10 +37,12 @@ class Group:
 
     def __init__(self, label: str, runs: Sequence[Run]):
         self.label, self.runs, self.setting = label, runs, runs[0].setting
-        self.mode, self.identity = runs[0].mode, runs[0].identity
+        self.mode, self.identity, self.protocol = runs[0].mode, runs[0].identity, runs[0].protocol
         self.seeds = sorted({run.seed for run in runs})  # runs that repeat one are no independent evidence
         self.sound = [run for run in runs if not run.diverged]
         self.unfinished = [run for run in runs if run.is_unfinished]
+        self.exact = next(filter(self.has, (ANSWERED, EXACT)), "")  # tag of its exact accuracy; "" for none
+        self.steps = HALTED_STEPS if self.has(HALTED_STEPS) else STEPS  # tag of its ACT steps
 
     def has(self, tag: str) -> bool:
         """Every seed that has come to its end without diverging has logged it."""
@@ -57,6 +75,38 @@ class Group:
         found = [(run.seed, otherwise if run.diverged or not run.has(tag) else value(run)) for run in self.runs]
         return {seed: float(np.mean([x for other, x in found if other == seed])) for seed in self.seeds}
 
+    def scores(self, until: tuple[str, float] | None = None) -> list[Score]:
+        """Full evaluations of the last checkpoint, and that at the end of training, in which a diverged seed solves
+        nothing."""
+        latest: dict[tuple[str, str], dict[int, Evaluation]] = {}  # kind and word → seed → evaluation
+        for run in self.sound:
+            for evaluation in run.evaluations:
+                if evaluation.step >= THRESHOLDS.min_progress * run.last_step:
+                    what = evaluation.kind, evaluation.protocol or self.protocol
+                    latest.setdefault(what, {})[run.seed] = evaluation
+        scores = []
+        for (kind, protocol), side in latest.items():
+            if side.keys() == {run.seed for run in self.sound}:
+                shares = [evaluation.by_task for evaluation in side.values()]
+                common = set.intersection(*map(set, shares))
+                scores.append(Score(kind, protocol, next(iter(side.values())).tasks,
+                                    {seed: evaluation.score for seed, evaluation in side.items()},
+                                    {task: float(np.mean([share[task] for share in shares])) for task in common}))
+        if self.has(PASS_2):
+            final = {seed: float(np.nan_to_num(share)) for seed, share in self.final(PASS_2, 0.0, until).items()}
+            scores.append(Score(PASS_2, self.protocol, self.runs[0].eval_tasks, final, {}, is_full=False))
+        return scores
+
+    def unready(self, tag: str) -> str:
+        """Why its final values of `tag` decide nothing, in words; "" if they do."""
+        if not self.sound:
+            return f"{self.label} diverged"
+        if not self.has(tag):
+            return f"{self.label} did not log {tag}"
+        short = any(len(run.series[tag].last_part()) < THRESHOLDS.min_final_points for run in self.sound)
+        return next((f"{run.label} is at {percent(run.progress)} of its epochs" for run in self.unfinished),
+                    f"{self.label} is too short: too few points of {tag} in its last tenth" if short else "")
+
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Groups the runs whose configurations are equal in all that is learnt from; a run without one stays alone."""
@@ -64,12 +114,10 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     for index, run in enumerate(runs):
         key = json.dumps(learnt_from(run), sort_keys=True, default=str) if run.config else f"run {index}"
         members.setdefault(key, []).append(run)
-    groups, labels = [sorted(group, key=lambda run: run.seed) for group in members.values()], []
-    for group in groups:  # `o1` for o1_seed0 and o1_seed1, or for o1 and o1_seed1
-        stems = {re.sub(r"[-_. ]*(seed|s)[-_. ]*\d+$", "", run.label) for run in group}
-        labels.append(stems.pop() if len(stems) == 1 and len(group) > 1 else group[0].label)
-    return [Group(label if labels.count(label) == 1 else group[0].label, group)
-            for label, group in zip(labels, groups, strict=True)]
+    groups = [sorted(group, key=lambda run: run.seed) for group in members.values()]
+    stems = [re.sub(r"[-_. ]*(seed|s)[-_. ]*\d+$", "", group[0].label) for group in groups]  # `o1` of o1_seed1
+    return [Group(stem if len(group) > 1 and stems.count(stem) == 1 else group[0].label, group)
+            for stem, group in zip(stems, groups, strict=True)]
 
 
 def learnt_from(run: Run) -> dict[str, object]:

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from trm_jax.comparison.criteria import Finding, exact_tag, too_short
+from trm_jax.comparison.criteria import Finding
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.statistics import Standing, difference
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.wording import number, percent, with_spread
-from trm_jax.metric_table import BY_TAG, EXACT, HALTED_STEPS, Q_HEAD, STEPS
+from trm_jax.metric_table import BY_TAG, EXACT, Q_HEAD
 
 PLAN_MAX_STEPS = 16  # halt_max_steps of the plan, where a run does not say its own
 
@@ -22,14 +22,14 @@ def q_head(group: Group) -> Finding:
     """
     threshold = percent(THRESHOLDS.q_halt_accuracy)
     finding = Finding("Q-head predicts correctness", group.label, threshold, needs=f"above {threshold}")
-    if problem := _unready(group, Q_HEAD):
+    if problem := group.unready(Q_HEAD):
         return replace(finding, reason=problem)
     final = group.final(Q_HEAD, of_diverged=0.0)
     apart = difference(final, THRESHOLDS.q_halt_accuracy, THRESHOLDS.seed_sd)
     # No branch hangs on it: it need not be as sure as a difference between the modes.
     finding = finding.settled(replace(apart, noise=apart.equal_noise), 0.0)
     evidence, leads = f"right in {with_spread(final.values())}", [np.empty(0)]
-    exact, (low, high) = EXACT if group.has(EXACT) else exact_tag(group), THRESHOLDS.some_right
+    exact, (low, high) = EXACT if group.has(EXACT) else group.exact, THRESHOLDS.some_right
     for run in group.sound if exact else ():
         _, i, j = np.intersect1d(run.series[Q_HEAD].steps, run.series[exact].steps, return_indices=True)
         head, right = run.series[Q_HEAD].values[i], run.series[exact].values[j]
@@ -48,18 +48,18 @@ def act_steps(group: Group, q_head: Finding) -> Finding:
 
     Where the Q-head is right and so are the answers, halting at once is where the steps should be.
     """
-    tag = HALTED_STEPS if group.has(HALTED_STEPS) else STEPS
+    tag = group.steps
     most = float(group.setting("arch.halt_max_steps") or PLAN_MAX_STEPS)
     fewest = fewest_steps(float(group.setting("arch.halt_exploration_prob") or 0.0), int(most))
     edge = THRESHOLDS.stuck_share * (most - fewest)
     finding = Finding("ACT steps are alive", group.label, f"{number(fewest)} … {number(most)}", needs=(
         f"within {number(fewest + edge)} … {number(most - edge)} and moved by {THRESHOLDS.steps_movement}, or halting "
         f"at once where {percent(THRESHOLDS.right_at_once)} of the answers are right"))
-    if problem := _unready(group, tag):
+    if problem := group.unready(tag):
         return replace(finding, reason=problem)
     final = {seed: value for seed, value in group.final(tag).items() if np.isfinite(value)}
     moved = {run.seed: movement(run.series[tag].values) for run in group.sound}
-    right = group.final(exact_tag(group))
+    right = group.final(group.exact)
     faults, remark = {}, ""
     for seed, value in final.items():
         if value > most - edge:
@@ -89,10 +89,3 @@ def fewest_steps(exploration_prob: float, max_steps: int) -> float:
 def movement(values: np.ndarray) -> float:
     """How far the lowest and the highest of ten equal parts of a curve lie apart."""
     return float(np.ptp([part.mean() for part in np.array_split(values, min(10, len(values)))]))
-
-
-def _unready(group: Group, tag: str) -> str:
-    """Why a group has no final value of `tag`; "" if it has."""
-    if not group.sound or not group.has(tag):
-        return f"{group.label} did not log {tag}" if group.sound else f"{group.label} diverged"
-    return next((f"{run.label} {run.shortfall}" for run in group.unfinished), "") or too_short(group, tag)

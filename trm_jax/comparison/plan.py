@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.comparison.criteria import Pair, exact_tag, final_accuracy
+from trm_jax.comparison.criteria import Pair, final_accuracy
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.runs import Run
 from trm_jax.comparison.statistics import Standing
@@ -92,7 +92,7 @@ def next_step(answer: str, lean: str, groups: Sequence[Group], bases: Mapping[st
                                         f"numbers lean to {bases[lean].label}")
     base, ours = bases[answer], [group for group in groups if group.mode == answer]
     best = _best_of(ours, base)
-    ends = {group.label: float(np.mean(list(group.final(exact_tag(group), 0.0).values()))) for group in ours
+    ends = {group.label: float(np.mean(list(group.final(group.exact, 0.0).values()))) for group in ours
             if group.identity.preset in E_SERIES}
     ranking = ", ".join(f"{label} {number(ends[label])}" for label in sorted(ends, key=lambda label: -ends[label]))
     return (_stage(f"{found}: find out {BRANCH_MEANINGS[answer]}", BRANCHES[answer], ours, base, {}, base.seeds)

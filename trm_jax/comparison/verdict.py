@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from trm_jax.comparison import plan
-from trm_jax.comparison.criteria import SPEED_MARGIN, Finding, Pair, comparable, final_accuracy, speed
+from trm_jax.comparison.criteria import SPEED_MARGIN, Finding, Pair, comparable, final_accuracy, held_out, speed
 from trm_jax.comparison.groups import Group, learnt_from
 from trm_jax.comparison.halting import act_steps, q_head
-from trm_jax.comparison.held_out import held_out
 from trm_jax.comparison.plan import ONLINE, ORIGINAL
 from trm_jax.comparison.statistics import Standing
 from trm_jax.comparison.thresholds import THRESHOLDS
@@ -20,7 +19,6 @@ from trm_jax.comparison.wording import listed, number, percent
 
 TIE, UNDECIDED = "tie", "undecided"
 SUBJECTS = {ORIGINAL: ("The original dynamics", "train", "are"), ONLINE: ("Online learning", "trains", "is")}
-EXPECTED = ("mode.", "arch.halt_exploration_prob")  # settings in which the baselines differ by design
 Found = Mapping[str, tuple[Finding, Finding, Finding]]  # mode → its accuracy, speed, held-out score against the other
 
 
@@ -53,7 +51,7 @@ def judge(groups: list[Group], max_seeds: int | None = None) -> Verdict:
         ((mode, base),) = bases.items()
         hopes = [_validation(base)] if mode == ORIGINAL else []
         headline = f"Undecided{' so far' * so_far}: only runs of the {mode} mode are here"
-        return Verdict(UNDECIDED, headline, "", so_far, (), hopes, others, _caveats(groups),
+        return Verdict(UNDECIDED, headline, "", so_far, (), hopes, others, _caveats(groups, [base]),
                        plan.next_step(UNDECIDED, "", groups, bases))
     original, online = bases[ORIGINAL], bases[ONLINE]
     pair = Pair(original, online)
@@ -65,7 +63,7 @@ def judge(groups: list[Group], max_seeds: int | None = None) -> Verdict:
              for group in (original, *(group for group in rest if group.identity.preset == "r1"))]
     hopes.append(_validation(online, *(found[ONLINE][part] for part in (1, 0, 2))))  # in the order of the plan
     return Verdict(answer, _headline(answer, lean, so_far, pair, found, hopes), lean, so_far, found[ORIGINAL], hopes,
-                   others, _caveats(groups, pair), plan.next_step(answer, lean, groups, bases, max_seeds))
+                   others, _caveats(groups, pair.groups), plan.next_step(answer, lean, groups, bases, max_seeds))
 
 
 def baselines(groups: list[Group]) -> dict[str, Group]:
@@ -74,11 +72,11 @@ def baselines(groups: list[Group]) -> dict[str, Group]:
     found = {}
     for mode, presets in plan.MAY_STAND_FOR.items():
         theirs = [group for group in groups if group.mode != mode]
-        ours = {((*presets, group.identity.preset).index(group.identity.preset),
-                 min((len(_unexpected(group, other)) for other in theirs), default=0), group.label): group
-                for group in groups if group.mode == mode}
-        if ours:
-            found[mode] = ours[min(ours)]
+        ranks = {group: ((*presets, group.identity.preset).index(group.identity.preset),
+                         min((len(_unexpected(group, other)) for other in theirs), default=0), group.label)
+                 for group in groups if group.mode == mode}
+        if ranks:
+            found[mode] = min(ranks, key=lambda group: ranks[group])
     return found
 
 
@@ -154,24 +152,17 @@ def _point(finding: Finding) -> str:
     return f"{finding.numbers.get('protocol', 'exact accuracy')} {ours} against {theirs}"
 
 
-def _caveats(groups: Sequence[Group], pair: Pair | None = None) -> list[str]:
+def _caveats(groups: Sequence[Group], bases: Sequence[Group]) -> list[str]:
     """What a reader must know before believing a verdict."""
-    apart = _unexpected(*pair.groups) if pair else []
-    singles = [group.label for group in pair.groups if len(group.seeds) == 1] if pair else []
-    unnamed = [group.label for group in groups if not group.identity.is_recorded]
-    repeated = [group.label for group in groups if len(group.seeds) < len(group.runs)]
-    pretrained = [group.label for group in groups if group.setting("train.load_pretrained_decoder")]
-    rest = [f"{len(apart) - 6} more"] if len(apart) > 6 else []
     found = {
-        "The baselines differ also in {}.": [*apart[:6], *rest],
-        f"One seed of {{}}: seeds are taken to differ by a standard deviation of {THRESHOLDS.seed_sd} in accuracy and "
-        f"{percent(THRESHOLDS.seed_log_time_sd)} in time.": singles,
-        "Final values are compared{}.": [pair.at] if pair and pair.cut else [],
+        "The baselines differ also in {}.": _unexpected(*bases) if len(bases) == 2 else [],
         "No preset is recorded of {}: which run of the plan it is goes by its name, and the commands below leave out "
-        "what else it was given.": unnamed,
-        "Some runs of {} have the same seed, and count as one.": repeated,
+        "what else it was given.": [group.label for group in groups if not group.identity.is_recorded],
+        "Some runs of {} have the same seed, and count as one.": [
+            group.label for group in groups if len(group.seeds) < len(group.runs)],
         "{} began with a pretrained decoder. The published one was trained with the evaluation tasks' demonstrations: "
-        "a held-out score that starts from it is not clean.": pretrained,
+        "a held-out score that starts from it is not clean.": [
+            group.label for group in groups if group.setting("train.load_pretrained_decoder")],
     }
     return [*(text.format(listed(words)) for text, words in found.items() if words),
             *(f"{run.label}: {note}." for group in groups for run in group.runs for note in run.notes)]
@@ -181,4 +172,4 @@ def _unexpected(a: Group, b: Group) -> list[str]:
     """Settings known of both that differ though the comparison wants them equal, with both values."""
     ours, theirs = learnt_from(a.runs[0]), learnt_from(b.runs[0])
     return [f"{name} ({ours[name]} / {theirs[name]})" for name in sorted(ours.keys() & theirs.keys())
-            if ours[name] != theirs[name] and not name.startswith(EXPECTED)]
+            if ours[name] != theirs[name] and not name.startswith(plan.VARIED)]

@@ -2,9 +2,9 @@
 needs nothing but itself."""
 
 import json
-import re
 from collections.abc import Mapping
 from importlib.resources import files
+from string import Template
 from typing import Any
 
 
@@ -12,26 +12,19 @@ def build(package: str, parts: Mapping[str, str], data: Any = None) -> str:
     """The page whose body is page.html of `package`, in the common look and that of its own page.css.
 
     Args:
-        parts: what stands for {{name}} in page.html, HTML already; `title` is needed.
+        parts: what stands for $name in page.html, HTML already; `title` is needed.
         data: what page.js of `package` reads; a page without a script has none.
     """
-    script = "" if data is None else (f'<script type="application/json" id="data">{embedded(data)}</script>\n'
-                                      f"<script>\n{asset(package, 'page.js')}</script>")
-    style = asset(__package__, "look.css") + asset(package, "page.css")
-    return filled(asset(__package__, "shell.html"), {"title": parts["title"], "style": style, "script": script,
-                                                     "body": filled(asset(package, "page.html"), parts)})
+    script = ""
+    if data is not None:
+        text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")  # which would end it
+        script = (f'<script type="application/json" id="data">{text}</script>\n'
+                  f"<script>\n{_asset(package, 'page.js')}</script>")
+    return Template(_asset(__package__, "shell.html")).substitute(
+        title=parts["title"], style=_asset(__package__, "look.css") + _asset(package, "page.css"),
+        body=Template(_asset(package, "page.html")).substitute(parts), script=script)
 
 
-def filled(template: str, parts: Mapping[str, str]) -> str:
-    """The template with its {{names}} replaced; what is put in is not looked at again."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match.group(1)], template)
-
-
-def embedded(data: Any) -> str:
-    """JSON for a script element, which `</` would end."""
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-
-
-def asset(package: str, name: str) -> str:
+def _asset(package: str, name: str) -> str:
     """The text of a file that lies beside the modules of `package`."""
     return (files(package) / name).read_text(encoding="utf-8")
