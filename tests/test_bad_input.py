@@ -124,7 +124,7 @@ def run_script(*args):
 
 SECTIONS = "mode, arch, encoder, loss, optim, data, train, eval, checkpoint"
 DATA = ("source, max_grid_size, max_train_groups, max_eval_groups, training_tasks, evaluation_demos, queries, augment, "
-        "variants, global_batch_size")
+        "permute_colours, variants, global_batch_size")
 TINY = "--config=configs/o1.py:tiny"
 
 

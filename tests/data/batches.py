@@ -19,6 +19,7 @@ CONFIG = DataConfig(
     training_tasks=True,
     evaluation_demos=False,
     queries="test",
+    permute_colours=True,
     augment=True,
     variants=0,
     global_batch_size=8,

@@ -71,10 +71,11 @@ def test_rows_are_a_pure_function_of_seed_epoch_and_index_and_resume(changes):
     assert str(one.visit(7, 1)) != str(one.visit(8, 1)) and str(one.visit(7, 1)) != str(other.visit(7, 1))
 
 
-def test_fixed_variants_are_those_that_evaluation_votes_over():
+@pytest.mark.parametrize("colours", [True, False])
+def test_fixed_variants_are_those_that_evaluation_votes_over(colours):
     found = left_out([3, 4])
-    plan = EvalPlan(found, variants=5, seed=0, table=Table(found, 5))
-    batch = joined(train(found, 20, augment=False, max_demos=1, **FIXED))
+    plan = EvalPlan(found, variants=5, seed=0, table=Table(found, 5), colours=colours)
+    batch = joined(train(found, 20, augment=False, permute_colours=colours, max_demos=1, **FIXED))
     seen = set()
     for row, task in enumerate(batch.task.tolist()):
         table_row = int(batch.row[row])
@@ -93,8 +94,14 @@ def test_with_augmentation_a_fixed_variant_is_shifted():
     assert len(corners) > 10 and not batch.row.any()
 
 
-def test_fresh_variants_have_no_row():
-    assert not joined(train(left_out([3, 4]), 3)).row.any()
+def test_fresh_variants_have_no_row_and_keep_their_colours_where_told():
+    found = left_out([3, 4])
+    assert not joined(train(found, 3)).row.any()
+    coloured = joined(train(found, 20, permute_colours=False, max_demos=1))
+    for row, task in enumerate(coloured.task.tolist()):
+        shown = {tuple(np.unique(pair.input)) for pair in found[task].demos}
+        canvas = coloured.inputs[row]
+        assert tuple(np.unique(canvas[canvas >= grids.FIRST_COLOUR]) - grids.FIRST_COLOUR) in shown
 
 
 def test_evaluation_looks_up_the_rows_of_its_variants():

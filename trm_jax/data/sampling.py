@@ -76,11 +76,14 @@ class Sampler:
             number = int(rng.integers(self._config.variants))
             transform, *colours = self._fixed(index)[number].tolist()
             return number, Variant(transform, tuple(colours))
-        return 0, augment.random_variant(rng) if self._config.augment else augment.IDENTITY
+        if not self._config.augment:
+            return 0, augment.IDENTITY
+        return 0, augment.random_variant(rng, self._config.permute_colours)
 
     def _draw_fixed(self, index: int) -> np.ndarray:
         """(variants, 11) uint8, transform and colours: as objects a thousand tasks' would fill half a gigabyte."""
-        fixed = augment.fixed_variants(self._train[index].id, self._config.variants, self._seed)
+        fixed = augment.fixed_variants(self._train[index].id, self._config.variants, self._seed,
+                                       self._config.permute_colours)
         return np.array([(variant.transform, *variant.colours) for variant in fixed], np.uint8)
 
     def _draw_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:

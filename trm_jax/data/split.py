@@ -23,6 +23,7 @@ class DataConfig:
     evaluation_demos: bool
     queries: str
     augment: bool
+    permute_colours: bool
     variants: int
     global_batch_size: int
 
@@ -30,7 +31,7 @@ class DataConfig:
         check_choice("data.queries", self.queries, QUERIES)
         check_numbers("data", self, ["max_grid_size"], at_least=1, at_most=grids.MAX_SIDE)
         check_numbers("data", self, ["max_train_groups", "max_eval_groups"], at_least=0)
-        check_numbers("data", self, ["variants"], at_least=0, at_most=augment.VARIANTS)
+        check_numbers("data", self, ["variants"], at_least=0, at_most=augment.most_variants(self.permute_colours))
         check_numbers("data", self, ["global_batch_size"], at_least=1)
         if not self.training_tasks and not self.evaluation_demos:
             raise ConfigError("data.training_tasks=False leaves nothing to train on; set data.evaluation_demos=True")

@@ -39,7 +39,8 @@ def diagnose(settings: Settings, mesh: Mesh, measure: Measure, tasks: Sequence[T
     Raises:
         NonFiniteError: the encoder gives numbers that are not finite.
     """
-    plan = EvalPlan(tasks, min(settings.eval.augmentations, MAX_VARIANTS), settings.train.seed, table)
+    plan = EvalPlan(tasks, min(settings.eval.augmentations, MAX_VARIANTS), settings.train.seed, table,
+                    settings.data.permute_colours)
     total: Statistics | None = None
     for local in eval_batches(plan, side=settings.data.max_grid_size, batch_size=settings.eval.batch_size,
                               max_demos=settings.encoder.max_demos, process_index=jax.process_index(),

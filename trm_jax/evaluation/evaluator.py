@@ -49,7 +49,8 @@ class Evaluator:
                               "(data.max_grid_size)")
         check_divides("eval.batch_size", config.batch_size, mesh)
         known = tasks if table is None else table.known(tasks)
-        self.plan = EvalPlan(known or tasks, config.augmentations, settings.train.seed, table)
+        self.plan = EvalPlan(known or tasks, config.augmentations, settings.train.seed, table,
+                             settings.data.permute_colours)
         self.without_row = len(tasks) - len(self.plan.tasks)
         self.all_tasks = tuple(all_tasks)
         self.batch_size = config.batch_size

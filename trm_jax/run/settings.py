@@ -26,6 +26,7 @@ MEANT: dict[str, Any] = {
     "data.evaluation_demos": False,
     "data.queries": "test",
     "data.variants": 0,
+    "data.permute_colours": True,
     "arch.attention": "auto",
     "arch.remat": "auto",
     "train.stall_minutes": 0.0,
@@ -82,9 +83,7 @@ class EvalConfig:
         check_numbers("eval", self, ["search_steps"], at_least=0)
         check_numbers("eval", self, ["search_lr"], above=0)
         check_numbers("eval", self, ["batch_size"], at_least=1)
-        if not 1 <= self.augmentations <= augment.VARIANTS:
-            raise ConfigError(f"eval.augmentations={self.augmentations} must be at least 1, the task as it is, "
-                              f"and at most {augment.VARIANTS:,}")
+        check_numbers("eval", self, ["augmentations"], at_least=1)
         if not self.pass_ks or min(self.pass_ks) < 1:
             raise ConfigError(f"eval.pass_ks={self.pass_ks} must name at least one K, all positive")
 
@@ -147,6 +146,9 @@ class Settings:
         if self.embeds_tasks and self.eval.augmentations > self.data.variants:
             raise ConfigError(f"eval.augmentations={self.eval.augmentations} is more than the data.variants="
                               f"{self.data.variants} that the embedding table has rows for")
+        if self.eval.augmentations > (most := augment.most_variants(self.data.permute_colours)):
+            raise ConfigError(f"eval.augmentations={self.eval.augmentations} is more than the {most:,} variants that a "
+                              f"task has with data.permute_colours={self.data.permute_colours}")
         if self.arch.mlp_t and self.arch.pos_encodings == "rope":
             raise ConfigError("arch.pos_encodings='rope' has no effect with arch.mlp_t; set it to 'none' or 'learned'")
 

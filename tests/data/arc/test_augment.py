@@ -59,6 +59,16 @@ def test_random_variants_cover_transforms_and_colours_evenly():
     assert sorted(images_of_1) == list(range(1, 10)) and min(images_of_1.values()) > 350
 
 
+def test_variants_that_leave_the_colours_are_the_eight_orientations():
+    found = augment.fixed_variants("007bbfb7", 8, 0, colours=False)
+    assert {variant.transform for variant in found} == set(range(8)) and found[0] == IDENTITY
+    assert {variant.colours for variant in found} == {IDENTITY.colours}
+    rng = np.random.default_rng(0)
+    assert {augment.random_variant(rng, colours=False) for _ in range(100)} == set(found)
+    with pytest.raises(ValueError, match="9 variants"):
+        augment.fixed_variants("007bbfb7", 9, 0, colours=False)
+
+
 def test_distinct_variants_differ_and_a_longer_list_starts_with_the_shorter():
     few, many = (augment.distinct_variants(np.random.default_rng(5), count) for count in (7, 300))
     assert few[0] == IDENTITY and len(set(many)) == 300 and many[:7] == few

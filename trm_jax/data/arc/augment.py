@@ -31,7 +31,6 @@ _DIHEDRAL = (
     lambda grid: grid.T[::-1, ::-1],  # 90°, then left-right
 )
 TRANSFORMS = len(_DIHEDRAL)
-VARIANTS = TRANSFORMS * math.factorial(COLOURS - 1)  # how many there are
 
 
 def dihedral(grid: Grid, transform: int) -> Grid:
@@ -91,30 +90,36 @@ def parse(name: str) -> tuple[str, Variant]:
     return task_id, Variant(int(match[1]), tuple(map(int, match[2])))
 
 
-def random_variant(rng: np.random.Generator) -> Variant:
-    """Uniform over all 8·9! variants."""
-    return Variant(int(rng.integers(TRANSFORMS)), (0, *(1 + rng.permutation(COLOURS - 1)).tolist()))
+def most_variants(colours: bool = True) -> int:
+    """How many variants a task has: 8·9!, or 8 where the colours stay."""
+    return TRANSFORMS * (math.factorial(COLOURS - 1) if colours else 1)
 
 
-def distinct_variants(rng: np.random.Generator, count: int) -> list[Variant]:
+def random_variant(rng: np.random.Generator, colours: bool = True) -> Variant:
+    """Uniform over all variants, or over those that leave the `colours` as they are."""
+    transform = int(rng.integers(TRANSFORMS))
+    return Variant(transform, (0, *(1 + rng.permutation(COLOURS - 1)).tolist())) if colours else Variant(transform)
+
+
+def distinct_variants(rng: np.random.Generator, count: int, colours: bool = True) -> list[Variant]:
     """The identity and `count` - 1 different random variants. A longer list starts with the shorter ones.
 
     Raises:
       ValueError: `count` is below 1, or more than there are variants.
     """
-    if not 1 <= count <= VARIANTS:
-        raise ValueError(f"{count} variants asked for; a task has 1, the identity, to {VARIANTS}")
+    if not 1 <= count <= most_variants(colours):
+        raise ValueError(f"{count} variants asked for; a task has 1, the identity, to {most_variants(colours)}")
     variants = {IDENTITY: None}  # a dict is an ordered set
     while len(variants) < count:
-        variants[random_variant(rng)] = None
+        variants[random_variant(rng, colours)] = None
     return list(variants)
 
 
-def fixed_variants(task_id: str, count: int, seed: int) -> list[Variant]:
+def fixed_variants(task_id: str, count: int, seed: int, colours: bool = True) -> list[Variant]:
     """The variants of a task that evaluation votes over and that `data.variants` trains on: a pure function of
     (seed, task id), number 0 the task itself. Raises ValueError where `distinct_variants` does."""
     task_hash = hashlib.sha256(task_id.encode()).digest()
-    return distinct_variants(np.random.default_rng((seed, int.from_bytes(task_hash[:8], "little"))), count)
+    return distinct_variants(np.random.default_rng((seed, int.from_bytes(task_hash[:8], "little"))), count, colours)
 
 
 def extent(shapes: list[Shape]) -> Shape:

@@ -34,22 +34,24 @@ class EvalPlan:
       tasks: in the order of the rows.
       variants: per task, at least 1; of a task with fewer rows in the table, those that it has.
       seed: of the random variants, not negative.
+      colours: whether these permute the colours.
       table: the embedding table in which the model looks variants up, None for a model that reads demonstrations.
     Raises:
       ValueError: no task, or a number of variants that no task has.
       TaskError: a task or variant that has no row in the table.
     """
 
-    def __init__(self, tasks: Sequence[Task], variants: int, seed: int, table: Table | None = None):
+    def __init__(self, tasks: Sequence[Task], variants: int, seed: int, table: Table | None = None,
+                 colours: bool = True):
         if not tasks:
             raise ValueError("no task to evaluate")
-        if not 1 <= variants <= augment.VARIANTS:
-            raise ValueError(f"{variants} variants per task: 1 to {augment.VARIANTS} are possible")
+        if not 1 <= variants <= augment.most_variants(colours):
+            raise ValueError(f"{variants} variants per task: 1 to {augment.most_variants(colours)} are possible")
         if table is not None:
             table.check(tasks, variants)
         self.tasks = tuple(tasks)
         self.variants = variants
-        self._seed = seed
+        self._seed, self._colours = seed, colours
         self._table = table
         self._counts = [variants if table is None else min(variants, table.held(task.id)) for task in tasks]
         rows = (count * len(task.queries) for count, task in zip(self._counts, tasks, strict=True))
@@ -100,5 +102,5 @@ class EvalPlan:
     def _draw(self, task: int) -> list[Variant]:
         task_id, count = self.tasks[task].id, self._counts[task]
         if self._table is None:
-            return augment.fixed_variants(task_id, count, self._seed)
-        return self._table.variants(task_id, count, self._seed)
+            return augment.fixed_variants(task_id, count, self._seed, self._colours)
+        return self._table.variants(task_id, count, self._seed, self._colours)

@@ -40,9 +40,9 @@ class Table:
         """Row of a variant of a task, of the `held` ones."""
         return self._rows[task_id][variant]
 
-    def variants(self, task_id: str, count: int, seed: int) -> list[Variant]:
-        """The first `count` variants of a task, in the order of their numbers."""
-        return augment.fixed_variants(task_id, count, seed)
+    def variants(self, task_id: str, count: int, seed: int, colours: bool = True) -> list[Variant]:
+        """The first `count` variants of a task, in the order of their numbers; see `augment.fixed_variants`."""
+        return augment.fixed_variants(task_id, count, seed, colours)
 
     def names(self, seed: int) -> list[str]:
         """Of all rows: ID|||t<transform>|||<colours>, or the bare ID of the task itself."""
@@ -88,7 +88,7 @@ class NamedTable(Table):
         """How many tasks have rows."""
         return len(self._rows)
 
-    def variants(self, task_id: str, count: int, seed: int) -> list[Variant]:
+    def variants(self, task_id: str, count: int, seed: int, colours: bool = True) -> list[Variant]:
         """Raises TaskError where a name is not of the form above."""
         try:
             return [augment.parse(self._names[row])[1] for row in self._rows[task_id][:count]]
