@@ -8,6 +8,7 @@ from trm_jax.data.arc.editions import Edition
 from trm_jax.data.arc.voting import ATTEMPTS, Score, wilson
 from trm_jax.data.split import Split
 from trm_jax.evaluation.evaluator import Evaluator
+from trm_jax.evaluation.mistakes import mistakes
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained
 from trm_jax.metric_table import METRICS
@@ -24,9 +25,10 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
     whole evaluation set, `left_out` do not fit the canvas, `without_row` fit and have no row in the model's embedding
     table (where it has one), `predicted` were put to the model, `evaluated` of these have a known answer, and `solved`
     of these were within the two attempts of the ARC Prize; `by_task` has the share of each one's queries that were.
-    `protocol` is the word that tells what training had seen of them, `encoder` what `diagnose` found. Rows and votes do
-    not depend on batch size, device count or time; what the model answers does, where another program rounds a near tie
-    otherwise: `computed` says what it was, the dtype of activations, attention, devices, rows of a batch.
+    `mistakes` counts in which way queries are wrong, `protocol` is the word that tells what training had seen of them,
+    `encoder` what `diagnose` found. Rows and votes do not depend on batch size, device count or time; what the model
+    answers does, where another program rounds a near tie otherwise: `computed` says what it was, the dtype of
+    activations, attention, devices, rows of a batch.
 
     After a latent search all answers are those from the contexts found, `search` says how these were searched, and
     `demo_loss` is the token loss of the demonstrations; `without_search` has the same numbers from the encoder's.
@@ -60,6 +62,7 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
         **searched,
         "encoder": encoder,
         "by_task": score.by_task,
+        "mistakes": mistakes(tally.votes, evaluator.plan.tasks),
         "notes": [*trained.notes, *split.notes, *protocol.notes],
     }
 
@@ -95,6 +98,8 @@ def table(metrics: dict[str, Any]) -> str:
     titles = facts(metrics)
     width = max(map(len, titles)) + 2
     lines += ["", *(f"{title:<{width}}{value}" for title, value in titles.items())]
+    if metrics.get("mistakes"):
+        lines += ["", "queries: " + ", ".join(f"{count} {kind}" for kind, count in metrics["mistakes"].items())]
     lines += ["", f"solved {counts['solved']} / evaluated {counts['evaluated']} / total {total} tasks "
                   f"(in {ATTEMPTS} attempts; {metrics['protocol']})"]
     return "\n".join([*lines, *(f"note: {remark}" for remark in remarks(metrics))])
