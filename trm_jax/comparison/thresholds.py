@@ -23,7 +23,7 @@ class Thresholds:
     min_progress: float = 0.9  # of the configured epochs: below it a run is not finished
     length_tolerance: float = 0.1  # runs whose lengths differ by no more are equally long
     q_halt_accuracy: float = 0.8  # the plan's, for a Q-head that predicts correctness
-    some_right: tuple[float, float] = (0.1, 0.9)  # exact accuracies between which a constant is a poor Q-head
+    some_right: float = 0.1  # exact accuracy below which always saying "wrong" makes a good Q-head
     right_at_once: float = 0.9  # exact accuracy of the answers from which on halting at once is right
     stuck_share: float = 0.05  # ACT steps this near to the fewest or the most possible, of their distance, are stuck
     steps_movement: float = 0.5  # ACT steps between the lowest and the highest tenth of a run: less is not moving

@@ -12,7 +12,7 @@ from trm_jax.comparison import plan
 from trm_jax.comparison.criteria import SPEED_MARGIN, Finding, Pair, comparable, final_accuracy, held_out, speed
 from trm_jax.comparison.groups import Group, learnt_from
 from trm_jax.comparison.halting import act_steps, q_head
-from trm_jax.comparison.plan import ONLINE, ORIGINAL
+from trm_jax.comparison.runs import ONLINE, ORIGINAL, SERIES, VARIED
 from trm_jax.comparison.statistics import Standing
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.wording import listed, number, percent
@@ -52,7 +52,7 @@ def judge(groups: list[Group], max_seeds: int | None = None) -> Verdict:
         hopes = [_validation(base)] if mode == ORIGINAL else []
         headline = f"Undecided{' so far' * so_far}: only runs of the {mode} mode are here"
         return Verdict(UNDECIDED, headline, "", so_far, (), hopes, others, _caveats(groups, [base]),
-                       plan.next_step(UNDECIDED, "", groups, bases))
+                       plan.next_step(UNDECIDED, "", groups, bases, others))
     original, online = bases[ORIGINAL], bases[ONLINE]
     pair = Pair(original, online)
     found = {side.groups[0].mode: (final_accuracy(side), speed(side), held_out(side))
@@ -62,15 +62,16 @@ def judge(groups: list[Group], max_seeds: int | None = None) -> Verdict:
     hopes = [_validation(group, comparable(Pair(group, online)))
              for group in (original, *(group for group in rest if group.identity.preset == "r1"))]
     hopes.append(_validation(online, *(found[ONLINE][part] for part in (1, 0, 2))))  # in the order of the plan
+    step = plan.next_step(answer, lean, groups, bases, others, max_seeds)
     return Verdict(answer, _headline(answer, lean, so_far, pair, found, hopes), lean, so_far, found[ORIGINAL], hopes,
-                   others, _caveats(groups, pair.groups), plan.next_step(answer, lean, groups, bases, max_seeds))
+                   others, _caveats(groups, pair.groups), step)
 
 
 def baselines(groups: list[Group]) -> dict[str, Group]:
     """Mode → the group that stands for it: its control in the plan or else the first of its series; of several such,
     the one that shares most settings with a group of the other mode."""
     found = {}
-    for mode, presets in plan.MAY_STAND_FOR.items():
+    for mode, presets in SERIES.items():
         theirs = [group for group in groups if group.mode != mode]
         ranks = {group: ((*presets, group.identity.preset).index(group.identity.preset),
                          min((len(_unexpected(group, other)) for other in theirs), default=0), group.label)
@@ -172,4 +173,4 @@ def _unexpected(a: Group, b: Group) -> list[str]:
     """Settings known of both that differ though the comparison wants them equal, with both values."""
     ours, theirs = learnt_from(a.runs[0]), learnt_from(b.runs[0])
     return [f"{name} ({ours[name]} / {theirs[name]})" for name in sorted(ours.keys() & theirs.keys())
-            if ours[name] != theirs[name] and not name.startswith(plan.VARIED)]
+            if ours[name] != theirs[name] and not name.startswith(VARIED)]
