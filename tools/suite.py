@@ -69,10 +69,9 @@ def planned(options: argparse.Namespace, names: Sequence[str]) -> list[PlannedRu
 
 
 def found(root: Path, size: str) -> list[Run]:
-    """The runs of the plan's presets at this size under `root` that have logged something."""
-    runs, presets = [], "|".join(preset for series in SERIES.values() for preset in series)
-    names = re.compile(rf"({presets}){'-' + size if size else ''}(_seed\d+)?")
-    for path in sorted(path for path in root.iterdir() if names.fullmatch(path.name)):
+    """The runs of the plan's presets at this size under `root` that have logged something, in the plan's order."""
+    runs, names = [], dict.fromkeys(folder_name(preset, size, 0) for series in SERIES.values() for preset in series)
+    for path in [path for name in names for path in sorted([*root.glob(f"{name}/"), *root.glob(f"{name}_seed*/")])]:
         try:
             runs.append(load_run(path, path.name))
         except RunError as error:

@@ -19,7 +19,7 @@ _named = {name: os.environ.pop(name) for name in ["MPLBACKEND"] if name in os.en
 import matplotlib  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter  # noqa: E402
+from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter  # noqa: E402
 
 os.environ |= _named
 
@@ -32,7 +32,7 @@ LOOK: dict[Any, Any] = {
     "axes.labelcolor": INK, "axes.axisbelow": True, "grid.color": PALE, "grid.linewidth": 0.6, "xtick.color": PALE,
     "ytick.color": PALE, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "lines.linewidth": 1.7,
     "lines.markersize": 3.5, "svg.fonttype": "none"}
-CELLS = 150  # a curve is the mean over so many parts of the longest run
+PARTS = 150  # a curve is drawn as the means over so many parts of what was logged
 FEW = 40  # points that are drawn one by one
 ENCODER = "train/encoder_relative_var", "train/encoder_collapse_ratio"
 GUIDES = {ANSWERED: THRESHOLDS.levels, EXACT: THRESHOLDS.levels, Q_HEAD: (THRESHOLDS.q_halt_accuracy,)}
@@ -94,12 +94,13 @@ def _draw(axes: Axes, chart: Chart, groups: Sequence[Group]) -> None:
             axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.16, linewidth=0)
     for level in GUIDES.get(chart.tag, ()):
         axes.axhline(level, color=INK, linewidth=0.7, linestyle=(0, (1, 3)))
+    is_log = metric.log_scale and 0 < 10 * low < high
+    axes.set_yscale("log" if is_log else "linear")
+    axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)) if is_log else MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     for side in (axes.xaxis, axes.yaxis):
-        side.set_major_locator(MaxNLocator(5))
         side.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    if metric.log_scale and 0 < 10 * low < high:
-        axes.set_yscale("log")
-        axes.minorticks_off()
     if metric.share and not metric.is_evaluation:
         axes.set_ylim(0, 1.02)
     axes.set_xlim(left=0)
@@ -107,16 +108,14 @@ def _draw(axes: Axes, chart: Chart, groups: Sequence[Group]) -> None:
 
 
 def _curve(group: Group, chart: Chart) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where, mean over the seeds, and their standard deviation."""
-    found = [(np.interp(run.series[chart.tag].steps, *run.axes[chart.axis]), run.series[chart.tag].values)
-             for run in group.sound]
-    end, cells = max(x[-1] for x, _ in found), min(CELLS, max(len(x) for x, _ in found))
-    table = np.empty((2, len(found), cells))  # mean place and value of what a seed logged in a cell; NaN for nothing
-    for seed, (x, values) in enumerate(found):
-        cell = np.clip(np.ceil(x / end * cells).astype(int) - 1, 0, cells - 1)
-        with np.errstate(invalid="ignore"):
-            table[:, seed] = [np.bincount(cell, column, cells) for column in (x, values)] / np.bincount(
-                cell, minlength=cells)
-    table = table[..., np.isfinite(table[1]).any(axis=0)]
-    x, mean = np.nanmean(table, axis=1)
-    return x, mean, np.nanstd(table[1], axis=0) * np.sqrt(len(found) / max(len(found) - 1, 1))
+    """Where, mean over the seeds at the same steps, and their standard deviation, as far as all of them came."""
+    found = []  # steps and values of each seed, both means over parts of what was logged
+    for run in group.sound:
+        series = run.series[chart.tag]
+        found.append([np.array([part.mean() for part in np.array_split(column, min(PARTS, len(column)))])
+                      for column in (series.steps, series.values)])
+    steps = found[0][0]
+    steps = steps[steps <= max(steps[0], min(ends[-1] for ends, _ in found))]
+    places = np.array([np.interp(steps, *run.axes[chart.axis]) for run in group.sound])
+    values = np.array([np.interp(steps, *points) for points in found])
+    return places.mean(axis=0), values.mean(axis=0), values.std(axis=0) * np.sqrt(len(values) / max(len(values) - 1, 1))

@@ -20,7 +20,7 @@ from trm_jax.comparison.runs import AXES, ORIGINAL
 from trm_jax.comparison.statistics import Standing
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.verdict import Verdict
-from trm_jax.comparison.wording import number, percent, seeds, with_spread
+from trm_jax.comparison.wording import number, seeds, with_spread
 from trm_jax.metric_table import METRICS, Q_HEAD
 
 NOTHING = "–"
@@ -33,15 +33,16 @@ Row = Sequence[str]  # of a single cell: a heading across the table
 
 def key_table(groups: Sequence[Group]) -> list[Row]:
     """A heading, and a row per group: accuracy, held-out score, time to each level on each axis, halting."""
-    levels, axes = " / ".join(map(percent, THRESHOLDS.levels)), ("epochs", "updates", "hours")
-    return [["", "exact", "pass@2", *(f"{axis} to {levels}" for axis in axes), "Q-head", "ACT steps"], *(
+    levels, axes = " / ".join(f"{100 * level:.0f}" for level in THRESHOLDS.levels), ("epochs", "updates", "hours")
+    return [["", "exact", "pass@2", *(f"{axis} to {levels} %" for axis in axes), "Q-head", "ACT steps"], *(
         [_name(group), _final(group, group.exact), _score(group), *(_times(group, axis) for axis in axes),
          _final(group, Q_HEAD if group.mode == ORIGINAL else ""), _final(group, group.steps)] for group in groups)]
 
 
 def full_table(groups: Sequence[Group]) -> list[Row]:
     """A heading, the length of training on each axis, then every metric that was logged, by topic."""
-    rows: list[Row] = [["", *map(_name, groups)], ["length of training"]]
+    rows: list[Row] = [["", *map(_name, groups)], ["dynamics", *(group.mode for group in groups)],
+                       ["length of training"]]
     rows += [[title, *(with_spread([run.end(axis) for run in group.runs]) if group.has_axis(axis) else "not known"
                        for group in groups)] for axis, title in AXES.items()]
     for metric in METRICS:
@@ -87,9 +88,9 @@ def _outcome(finding: Finding) -> list[str]:
 
 
 def _name(group: Group) -> str:
-    """`o1, original, 3 seeds`, with what became of them."""
+    """`o1, 3 seeds`, with what became of them."""
     lost = len(group.runs) - len(group.sound)
-    return f"{group.label}, {group.mode}, {seeds(len(group.seeds))}" + (f", {lost} diverged" if lost else "") + (
+    return f"{group.label}, {seeds(len(group.seeds))}" + (f", {lost} diverged" if lost else "") + (
         ", so far" if group.unfinished else "")
 
 
@@ -112,7 +113,7 @@ def _times(group: Group, axis: str) -> str:
         there = [time for time in times if np.isfinite(time)]
         some = "" if len(there) == len(times) else f" ({len(there)} of {len(times)})"
         texts.append(number(float(np.mean(there))) + some if there else "never")
-    return " / ".join(texts) or NOTHING
+    return "never" if set(texts) == {"never"} else " / ".join(texts) or NOTHING
 
 
 # ── Terminal ──

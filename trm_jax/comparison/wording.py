@@ -8,14 +8,14 @@ from collections.abc import Collection, Sequence
 def number(value: float | None) -> str:
     """Three significant digits, thousands separated; – for what is not there or not finite.
 
-    >>> number(20000), number(0.87654), number(0.0001), number(3.2e-7)
-    ('20,000', '0.877', '0.0001', '3.2e-07')
+    >>> number(20000), number(80), number(0.87654), number(0.0001), number(3.2e-7)
+    ('20,000', '80', '0.877', '0.0001', '3.2e-07')
     """
     if value is None or not math.isfinite(value):
         return "–"
     if 0 < abs(value) < 1e-4:
         return f"{value:.1e}"
-    decimals = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    decimals = max(0, 2 - math.floor(math.log10(abs(value)))) if value % 1 else 0
     text = f"{value:,.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text and abs(value) < 0.1 else text
 
