@@ -117,5 +117,5 @@ def _curve(group: Group, chart: Chart) -> tuple[np.ndarray, np.ndarray, np.ndarr
     steps = found[0][0]
     steps = steps[steps <= max(steps[0], min(ends[-1] for ends, _ in found))]
     places = np.array([np.interp(steps, *run.axes[chart.axis]) for run in group.sound])
-    values = np.array([np.interp(steps, *points) for points in found])
+    values = np.array([np.interp(steps, at, means) for at, means in found])
     return places.mean(axis=0), values.mean(axis=0), values.std(axis=0) * np.sqrt(len(values) / max(len(values) - 1, 1))

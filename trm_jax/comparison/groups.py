@@ -88,7 +88,7 @@ class Group:
             if side.keys() == {run.seed for run in self.sound} and len(words) == 1:
                 shares = [evaluation.by_task for evaluation in side.values()]
                 common = set.intersection(*map(set, shares))
-                scores[kind] = Score(*words, next(iter(side.values())).tasks,
+                scores[kind] = Score(words.pop(), next(iter(side.values())).tasks,
                                      {seed: evaluation.score for seed, evaluation in side.items()},
                                      {task: float(np.mean([share[task] for share in shares])) for task in common})
         if self.has(PASS_2):
