@@ -40,6 +40,7 @@ Q_HEAD = "train/q_halt_accuracy"
 STEPS = "train/steps"  # of ours over all rows, their last step or not; of PyTorch runs over rows that halt
 HALTED_STEPS = "train/halted_steps"  # over rows that halt
 LOSS = "train/loss"
+PASS_2 = "eval/pass@2"
 LEARNING, HELD_OUT, HALTING, ENCODER, SPEED = "learning", "held-out tasks", "halting", "encoder", "speed"
 
 METRICS = (
@@ -51,7 +52,7 @@ METRICS = (
     Metric("train/lm_loss", "token loss", LEARNING, "down", log_scale=True),
     Metric("train/kl_loss", "KL to the prior", LEARNING, log_scale=True),
     Metric("eval/pass@1", "pass@1", HELD_OUT, "up", share=True),
-    Metric("eval/pass@2", "pass@2", HELD_OUT, "up", share=True),
+    Metric(PASS_2, "pass@2", HELD_OUT, "up", share=True),
     Metric("eval/exact_accuracy", "exact accuracy, held out", HELD_OUT, "up", share=True),
     Metric("eval/accuracy", "token accuracy, held out", HELD_OUT, "up", share=True),
     Metric("eval/q_halt_accuracy", "Q-head accuracy, held out", HELD_OUT, "up", share=True),

@@ -28,7 +28,7 @@ class World:
     """Trains at once: runs end as `truth` has it, preset → final exact accuracy or None for one that diverges."""
 
     def __init__(self, root, **truth):
-        self.root, self.truth, self.stages, self.stops_early = root, truth, [], set()
+        self.root, self.truth, self.stages, self.stops_early, self.stop = root, truth, [], set(), 1000
 
     def train(self, runs, options):
         self.stages.append([Path(planned.workdir).name for planned in runs])
@@ -42,7 +42,7 @@ class World:
             name = Path(planned.workdir).name
             if name in self.stops_early:
                 self.stops_early.remove(name)
-                found = until(1000, found)
+                found = until(self.stop, found)
             for old in (self.root / name).glob("events*"):
                 old.unlink()
             run(self.root, preset, planned.seed, planned.size, planned.overrides, found=found)
@@ -107,12 +107,13 @@ def test_divergence_decides_and_where_all_diverge_nothing_is_run_for_ever(root, 
 
 def test_an_interrupted_plan_goes_on_where_it_stands(root):
     first = World(root, o1=0.5, l1=0.95)
+    first.stops_early, first.stop = {"l2-tiny_seed1"}, 2400  # of 2500 batches, before it is scored
     options = suite.parse(["plan", "--config-suffix=:tiny", f"--root={root}"])
     first.train(suite.planned(options, ["o1", "l1", "l2"]), options)
     again = World(root, o1=0.5, l1=0.95)
     again.stops_early = {"o1-tiny_seed1"}
     stages = again.walk()
-    assert stages == [tiny("o1", "l1"), ["o1-tiny_seed1"], tiny("l3"), tiny(*ALL_E)]
+    assert stages == [tiny("o1", "l1"), ["o1-tiny_seed1"], ["l2-tiny_seed1", *tiny("l3")], tiny(*ALL_E)]
 
 
 def test_a_run_that_never_gets_to_its_end_is_not_run_for_ever(root):

@@ -89,10 +89,6 @@ class Pair:
         return ", ".join(f"{label} {with_spread(side.values())}"
                          for label, side in zip(self.labels, values, strict=True))
 
-    def finding(self, question: str, needs: str, **fields: Any) -> Finding:
-        """A finding about both."""
-        return Finding(question, *self.labels, needs=needs, **fields)
-
     def compared(self, finding: Finding, what: str, values: Sequence[Seeds], problem: str, error: float = 0.0,
                  **numbers: Any) -> Finding:
         """The finding that two sets of shares make, with them among its numbers.
@@ -113,7 +109,8 @@ def final_accuracy(pair: Pair) -> Finding:
 
     Token accuracy saturates, and rows in flight are of other ages in each mode: neither decides.
     """
-    finding = pair.finding("final exact accuracy", f"more than {THRESHOLDS.accuracy_margin} apart, and than the noise")
+    needs = f"more than {THRESHOLDS.accuracy_margin} apart, and than the noise"
+    finding = Finding("final exact accuracy", *pair.labels, needs=needs)
     if not pair.tag:
         return replace(finding, reason=pair.problem)
     found = pair.compared(finding, BY_TAG[pair.tag].title + pair.at, pair.finals(pair.tag), pair.problem, tag=pair.tag)
@@ -135,8 +132,8 @@ def speed(pair: Pair) -> Finding:
 
     That one side never reaches a level counts only where the final values differ: else it says where the level lies.
     """
-    finding = partial(pair.finding, f"{SPEED_AXIS} to the same exact accuracy",
-                      f"at least {percent(THRESHOLDS.speed_margin)} fewer, and by more than the noise")
+    needs = f"at least {percent(THRESHOLDS.speed_margin)} fewer, and by more than the noise"
+    finding = partial(Finding, f"{SPEED_AXIS} to the same exact accuracy", *pair.labels, needs=needs)
     axes = pair.shared(SPEED_AXIS, "updates", "hours")
     if not pair.tag or SPEED_AXIS not in axes:
         return finding(reason=f"the {SPEED_AXIS} of both are not known" if pair.tag else pair.problem)
@@ -180,7 +177,8 @@ def held_out(pair: Pair) -> Finding:
     are no full ones of both, as shares of their true numbers. Scores of different words are never compared.
     """
     needs = f"more than {THRESHOLDS.accuracy_margin} apart, and than the noise of seeds and tasks"
-    finding, (ours, theirs) = pair.finding("held-out score", needs), (group.scores(pair.cut) for group in pair.groups)
+    finding = Finding("held-out score", *pair.labels, needs=needs)
+    ours, theirs = (group.scores(pair.cut) for group in pair.groups)
     alike = [kind for kind in ours if kind in theirs]
     if not alike:
         return replace(finding, reason="no share of solved tasks is known of both alike")

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from trm_jax.comparison.groups import PASS_2, Group, equally_long
+from trm_jax.comparison.groups import Group, equally_long
 from trm_jax.comparison.runs import AXES
 from trm_jax.comparison.thresholds import THRESHOLDS
-from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, HALTED_STEPS, LOSS, Q_HEAD, STEPS
+from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, HALTED_STEPS, LOSS, PASS_2, Q_HEAD, STEPS
 
 # matplotlib refuses to be imported where MPLBACKEND names a backend that is not installed here. A notebook hands its
 # own on to the commands that it starts; pictures here are files and need none.

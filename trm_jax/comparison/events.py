@@ -15,6 +15,7 @@ EVENT_FILES = "*events.out.tfevents.*"
 TEXT_SUFFIX = "/text_summary"  # what tensorboardX and torch append to the tag of a text
 HOURS = "hours"  # the series that reading adds: how long processes had been writing this run
 Text = tuple[int, str]  # step and content
+Points = list[tuple[float, float]]  # step and value, as they were written
 
 
 class RunError(ValueError):
@@ -61,7 +62,7 @@ def read_events(folder: Path) -> tuple[dict[str, Series], dict[str, Text]]:
     if not files:
         raise RunError(f"{paths[0]}: no record in it has a right checksum, so that TensorBoard reads nothing of it "
                        "either: it is empty or damaged, or its writer leaves checksums out")
-    series: dict[str, list[np.ndarray]] = defaultdict(list)
+    series: dict[str, list[Points]] = defaultdict(list)
     texts: dict[str, Text] = {}
     elapsed_s, end_s = 0.0, 0.0
     for walls_s, points, file_texts in files:
@@ -69,12 +70,12 @@ def read_events(folder: Path) -> tuple[dict[str, Series], dict[str, Text]]:
         points[HOURS] = [(step, (elapsed_s + max(wall_s - start_s, 0.0)) / 3600) for step, wall_s in points[HOURS]]
         elapsed_s, end_s = elapsed_s + max(walls_s[-1] - start_s, 0.0), max(walls_s[-1], end_s)
         texts |= file_texts
-        for tag in points:
-            series[tag] += [np.array(points[tag])] if points[tag] else []
+        for tag, found in points.items():
+            series[tag] += [found] if found else []
     return {tag: _joined(parts) for tag, parts in sorted(series.items()) if parts}, texts
 
 
-def _read(path: Path) -> tuple[list[float], dict[str, list[tuple[float, float]]], dict[str, Text]]:
+def _read(path: Path) -> tuple[list[float], dict[str, Points], dict[str, Text]]:
     """Of one file: wall time of every event, in s; tag → (step, value) of scalars, with wall times as HOURS; texts."""
     walls_s, points, texts = [], defaultdict(list), {}
     for event in LegacyEventFileLoader(str(path)).Load():
@@ -93,12 +94,12 @@ def _read(path: Path) -> tuple[list[float], dict[str, list[tuple[float, float]]]
     return walls_s, points, texts
 
 
-def _joined(parts: list[np.ndarray]) -> Series:
-    """One series of (step, value) rows, one array per file, the earliest first."""
-    points = parts[0]
-    for later in parts[1:]:
-        points = np.concatenate([points[points[:, 0] < later[:, 0].min()], later])
-    points = points[np.argsort(points[:, 0], kind="stable")]
-    points = points[np.append(points[1:, 0] != points[:-1, 0], True)]  # within a file, what was written last counts
-    finite = np.isfinite(points[:, 1])
-    return Series(points[finite, 0], points[finite, 1], bad_steps=points[~finite, 0])
+def _joined(parts: list[Points]) -> Series:
+    """One series of the points of every file, the earliest first; within a file, what was written last counts."""
+    points: dict[float, float] = {}
+    for later in parts:
+        start = min(step for step, _ in later)
+        points = {step: value for step, value in points.items() if step < start} | dict(later)
+    steps, values = np.array(sorted(points.items()), float).T
+    finite = np.isfinite(values)
+    return Series(steps[finite], values[finite], bad_steps=steps[~finite])

@@ -11,9 +11,8 @@ from trm_jax.comparison.runs import Evaluation, Run
 from trm_jax.comparison.statistics import Seeds, first_at
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.wording import percent
-from trm_jax.metric_table import ANSWERED, EXACT, HALTED_STEPS, STEPS
+from trm_jax.metric_table import ANSWERED, EXACT, HALTED_STEPS, PASS_2, STEPS
 
-PASS_2 = "eval/pass@2"
 # What a run is still the same configuration with: when it logs, saves and evaluates, and how the same is computed.
 NOT_LEARNT = re.compile(
     r"eval\.|checkpoint\.|data\.max_eval_groups$|arch\.(forward_dtype|remat|attention)$|"

@@ -17,6 +17,7 @@ from trm_jax.comparison.runs import E_SERIES, ONLINE, ORIGINAL, VARIED, Run
 from trm_jax.comparison.statistics import Standing
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.wording import listed, number, percent, seeds
+from trm_jax.metric_table import PASS_2
 
 BASELINES = {ORIGINAL: "o1", ONLINE: "l1"}
 BRANCHES = {ORIGINAL: ("o2", "o3"), ONLINE: ("l2", "l3")}
@@ -76,7 +77,7 @@ def next_step(answer: str, lean: str, groups: Sequence[Group], bases: Mapping[st
         (present,) = bases.values()
         return NextStep(f"There is no run of the {mode} mode: run {BASELINES[mode].upper()}.",
                         _beside(present, BASELINES[mode], _carried(present), present.seeds))
-    if unfinished := [run for base in bases.values() for run in base.unfinished]:
+    if unfinished := _to_finish(bases.values()):
         where = listed([f"{run.label} ({percent(run.progress)} done)" for run in unfinished])
         return NextStep(f"Finish {where}: the command it was started with goes on from the last checkpoint.",
                         [_again(run) for run in unfinished])
@@ -122,7 +123,7 @@ def _stage(why: str, presets: Iterable[str], groups: Sequence[Group], base: Grou
     runs: list[PlannedRun] = []
     for preset in presets:
         there = [group for group in groups if group.identity.preset == preset]
-        runs += [_again(run) for group in there for run in group.unfinished]
+        runs += map(_again, _to_finish([*there, base]))
         runs += _beside(base, preset, {**_carried(base), **overrides}, set(seeds[:THRESHOLDS.plan_seeds]).difference(
             *(group.seeds for group in there)))
     names = listed([preset.upper() for preset in dict.fromkeys(run.preset for run in runs)])
@@ -134,6 +135,14 @@ def _beside(base: Group, preset: str, overrides: Mapping[str, Any], seeds: Itera
     size, home = base.identity.size, base.runs[0].path.parent
     return [PlannedRun(preset, size, seed, dict(overrides), str(home / folder_name(preset, size, seed)))
             for seed in sorted(seeds)]
+
+
+def _to_finish(groups: Iterable[Group]) -> list[Run]:
+    """The runs that training has not brought to their ends, which are scored where any of the groups is."""
+    runs = [run for group in groups for run in group.runs]
+    scores = any(run.has(PASS_2) for run in runs)
+    return [run for run in runs if run.is_unfinished or (
+        scores and run.identity.is_recorded and not run.is_scored and not run.diverged)]
 
 
 def _again(run: Run) -> PlannedRun:

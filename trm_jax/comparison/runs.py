@@ -13,7 +13,7 @@ import yaml
 
 from trm_jax.comparison.events import HOURS, RunError, Series, Text, read_events
 from trm_jax.comparison.thresholds import THRESHOLDS
-from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, LOSS, STEPS, TOKENS
+from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, LOSS, PASS_2, STEPS, TOKENS
 
 AXES = {"epochs": "epochs", "updates": "optimiser updates", "samples": "samples seen", "hours": "hours"}
 LOGGED = {"epochs": "train/epoch", "samples": "train/samples", "hours": HOURS}  # running totals: axis → tag
@@ -80,6 +80,8 @@ class Run:
         learning = [series[tag] for tag in (LOSS, EXACT, ANSWERED, TOKENS) if tag in series]
         self.diverged = bool(failure) or any(one.diverged() for one in learning)  # and so at its end
         self.is_unfinished = not self.diverged and self.progress < THRESHOLDS.min_progress
+        scored = series[PASS_2].last_step if PASS_2 in series else -np.inf
+        self.is_scored = scored + (self.setting("train.log_every_steps") or 1) > self.last_step  # at its end
 
     def setting(self, name: str) -> Any:
         """The configuration's `section.field`; None where it is not known."""

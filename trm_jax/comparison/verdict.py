@@ -121,7 +121,7 @@ def _headline(answer: str, lean: str, so_far: bool, pair: Pair, found: Found, ho
         return "A tie: same exact accuracy, same speed" + (f", {ahead} is cheaper" if lean else "")
     clear = [f for f in mine if (f.standing == Standing.BETTER if answer == lean else
                                  f.difference and f.difference.value > 0)]
-    points = [*filter(None, map(_point, clear))]
+    points = [*map(_point, clear)]
     points += [f"{group.label} diverged in {lost} of {len(group.runs)}" for group in pair.groups
                if (lost := len(group.runs) - len(group.sound))]
     singles = [group.label for group in pair.groups if len(group.seeds) == 1]
