@@ -53,6 +53,18 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_tasks(tmp_path_factory.mktemp("tasks"))
 
 
+@pytest.fixture(scope="session")
+def begun(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one step on one device; for reading only."""
+    from tests.preset_runs import devices, preset
+    from trm_jax.train import train
+
+    workdir = tmp_path_factory.mktemp("begun") / "run"
+    with devices(1):
+        train(preset("o1", source, max_steps=1), workdir)
+    return workdir
+
+
 @pytest.fixture(scope="session", autouse=True)
 def shared_programs() -> Iterator[None]:
     """Runs of one process whose programs are the same share them: each is traced once, not at every start."""
@@ -64,10 +76,12 @@ def shared_programs() -> Iterator[None]:
 
 
 @pytest.fixture
-def one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_device() -> Iterator[None]:
     """Runs see the first of the virtual devices only."""
-    first = jax.devices()[:1]
-    monkeypatch.setattr(jax, "devices", lambda: first)
+    from tests.preset_runs import devices
+
+    with devices(1):
+        yield
 
 
 # What `--quick` leaves out: these compile whole models, or start commands.

@@ -1,5 +1,6 @@
 """Builds our model from a golden case: its sizes from case.json, its weights from the PyTorch state dict."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -63,9 +64,10 @@ def weights(case: Case, file: str = "state_dict.pt") -> dict[str, np.ndarray]:
     return state
 
 
-def load(model: nnx.Module, part: str | None, state: dict[str, np.ndarray]) -> tuple[nnx.GraphDef, Any, Any]:
-    """(graph, parameters, buffers) of `model` filled from `state`; `part` names a model that is one part only."""
-    graph, params, buffers = split(model)
+def load(make: Callable[[], nnx.Module], part: str | None, state: dict[str, np.ndarray]
+         ) -> tuple[nnx.GraphDef, Any, Any]:
+    """(graph, parameters, buffers) of a model filled from `state`; `part` names one that is one part only."""
+    graph, params, buffers = split(nnx.eval_shape(make))
     if part is None:
         return graph, *from_torch(state, params, buffers)
     params, buffers = from_torch(state, {part: params}, {part: buffers})
@@ -74,7 +76,7 @@ def load(model: nnx.Module, part: str | None, state: dict[str, np.ndarray]) -> t
 
 def decoder(case: Case) -> tuple[nnx.GraphDef, Any, Any]:
     config = case.info["config"]
-    return load(Decoder(arch_config(config), config["seq_len"], nnx.Rngs(0)), "decoder", weights(case))
+    return load(lambda: Decoder(arch_config(config), config["seq_len"], nnx.Rngs(0)), "decoder", weights(case))
 
 
 def trm(case: Case) -> ETRM:
@@ -83,23 +85,27 @@ def trm(case: Case) -> ETRM:
     rows, width = config["num_puzzle_identifiers"], config["puzzle_emb_ndim"]
     settings = EncoderConfig(type="embedding", num_layers=1, pooling_method="mean", set_layers=1, norm_style="post",
                              layer_scale_init=0.0, final_norm=True, embedding_width=width, max_demos=1)
-    model = ETRM(arch_config(config), settings, config["seq_len"], nnx.Rngs(0), table_rows=rows)
     state = {key.removeprefix(PREFIX): tensor.numpy() for key, tensor in case.state_dict().items()}
-    return nnx.merge(*load(model, None, state))
+    return nnx.merge(*load(lambda: ETRM(arch_config(config), settings, config["seq_len"], nnx.Rngs(0), rows), None,
+                           state))
 
 
 def encoder(case: Case) -> tuple[nnx.GraphDef, Any, Any]:
     config = case.info["config"]
     settings = encoder_config(config, case.info["set_encoder_final_norm"])
-    return load(Encoder(arch_config(config), settings, nnx.Rngs(0)), "encoder", weights(case))
+    return load(lambda: Encoder(arch_config(config), settings, nnx.Rngs(0)), "encoder", weights(case))
 
 
 def etrm(case: Case) -> ETRM:
     """The model of a trajectory, with its initial weights."""
+    return nnx.merge(*etrm_parts(case, "state_dict.pt"))
+
+
+def etrm_parts(case: Case, file: str) -> tuple[nnx.GraphDef, Any, Any]:
+    """(graph, parameters, buffers) of a trajectory's model with the weights in `file`."""
     config = case.info["config"]
-    model = ETRM(arch_config(config), encoder_config(config, case.info["set_encoder_final_norm"]),
-                 config["seq_len"], nnx.Rngs(0))
-    return nnx.merge(*load(model, None, weights(case)))
+    encoder = encoder_config(config, case.info["set_encoder_final_norm"])
+    return load(lambda: ETRM(arch_config(config), encoder, config["seq_len"], nnx.Rngs(0)), None, weights(case, file))
 
 
 def optim_config(case: Case) -> OptimConfig:

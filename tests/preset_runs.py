@@ -1,8 +1,14 @@
 """Runs of presets, shrunk to seconds, and what they leave behind."""
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
+import pytest
 from ml_collections import ConfigDict
 
 from tests import tiny
@@ -26,6 +32,15 @@ def preset(name: str, source: Path, **train_overrides: object) -> ConfigDict:
     return config
 
 
+@contextlib.contextmanager
+def devices(number: int) -> Iterator[None]:
+    """Runs see the first of the virtual devices only."""
+    first = jax.devices()[:number]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda: first)
+        yield
+
+
 def scalars(workdir: Path) -> dict[str, list[float]]:
     """TensorBoard tag → values."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -33,3 +48,13 @@ def scalars(workdir: Path) -> dict[str, list[float]]:
     events = EventAccumulator(str(workdir), size_guidance={"scalars": 0})
     events.Reload()
     return {tag: [point.value for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def leaves(tree: Any) -> list[tuple[str, np.ndarray]]:
+    """Path and value of every array of a state."""
+    return [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def assert_same_bits(one: Any, other: Any) -> None:
+    for (path, a), (_, b) in zip(leaves(one), leaves(other), strict=True):
+        assert a.tobytes() == b.tobytes(), path

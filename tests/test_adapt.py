@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from tests.preset_runs import preset
+from tests.preset_runs import assert_same_bits, devices, preset
 from tests.sharing import make_step
 from trm_jax import adapt, solve
 from trm_jax.errors import ConfigError
@@ -19,15 +19,6 @@ from trm_jax.run.saved import saved_steps
 from trm_jax.train import fresh_state, train
 
 
-def flat(tree):
-    return [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
-
-
-def assert_same(one, other):
-    for (path, a), (_, b) in zip(flat(one), flat(other), strict=True):
-        assert a.tobytes() == b.tobytes(), path
-
-
 def transductive(source, **train_overrides):
     config = preset("o1", source, **train_overrides)
     config.data.update(evaluation_demos=True, queries="all", augment=True)
@@ -37,10 +28,8 @@ def transductive(source, **train_overrides):
 @pytest.fixture(scope="module")
 def base_run(source, tmp_path_factory):
     """A held-out run of four steps, scored."""
-    first = jax.devices()[:1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", lambda: first)
-        folder = tmp_path_factory.mktemp("base") / "run"
+    folder = tmp_path_factory.mktemp("base") / "run"
+    with devices(1):
         train(preset("o1", source, max_steps=4), folder)
     return folder
 
@@ -64,7 +53,7 @@ def test_evaluation_answers_never_reach_training(source, other_answers, tmp_path
     whole = train(transductive(source, max_steps=5), tmp_path / "whole")
     assert "scores on evaluation tasks are: transductive" in (printed := capsys.readouterr().out)
     assert "; transductive: solved" in printed
-    assert_same(whole, train(transductive(other_answers, max_steps=5), tmp_path / "others"))
+    assert_same_bits(whole, train(transductive(other_answers, max_steps=5), tmp_path / "others"))
     trained = load_trained(tmp_path / "whole", data_mesh())
     metrics = evaluate(trained, tmp_path / "results")
     assert metrics["protocol"] == "transductive" and json.loads(
@@ -79,7 +68,7 @@ def test_a_run_starts_from_another_with_a_fresh_optimiser(base_run, source, tmp_
     train(config, tmp_path / "run")
     begun, _, _ = fresh_state(make_step(tiny.settings(config), data_mesh(), tiny.TASKS).init, tiny.settings(config))
     trained = load_trained(base_run, data_mesh())
-    assert_same((begun.params, begun.ema, begun.buffers), (trained.params, trained.params, trained.buffers))
+    assert_same_bits((begun.params, begun.ema, begun.buffers), (trained.params, trained.params, trained.buffers))
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(begun.opt))
     descent, note = ancestry.read(tmp_path / "run")
     assert [ancestor.name for ancestor in descent] == [f"the run {base_run} at step 4"] and note is None

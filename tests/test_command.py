@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trm_jax import __version__, beside
+from trm_jax import __main__, __version__, beside, terminal
 from trm_jax.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -29,11 +29,23 @@ def test_its_own_words(tmp_path):
     assert result.returncode == 1 and result.stderr.startswith("error: unknown command 'trian'; did you mean 'train'?")
 
 
-@pytest.mark.parametrize(("command", "flag"), [("evaluate", "--workdir"), ("solve", "--png"), ("compare", "--axis"),
-                                               ("convert", "--l-cycles"), ("train", "--workdir")])
+@pytest.mark.parametrize(("command", "flag"), [("train", "--workdir"), ("compare", "--axis")])
 def test_a_command_is_the_module_of_its_name_wherever_it_is_called(command, flag, tmp_path):
     result = trm_jax(command, "--help", cwd=tmp_path)
     assert flag in result.stdout and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("command", "flag"), [("evaluate", "--workdir"), ("solve", "--png"), ("adapt", "--steps"),
+                                               ("convert", "--l-cycles")])
+def test_the_others_too(command, flag, tmp_path, monkeypatch, capsys):
+    """In this process, which has imported what they need."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(terminal, "start", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["trm_jax", command, "--help"])
+    monkeypatch.delitem(sys.modules, __main__.COMMANDS[command], raising=False)  # as runpy wants it
+    with pytest.raises(SystemExit, match=r"^0$"):
+        __main__.main()
+    assert flag in capsys.readouterr().out
 
 
 # ---- Presets ----------------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ from trm_jax.run.mesh import data_mesh
 from trm_jax.run.programs import compiled
 
 # Fields that change a number in a program, or nothing of it, but not what it is made of.
-NUMBERS = {"mode.num_act_steps", "arch.halt_exploration_prob", "loss.kl_weight", "data.global_batch_size"}
+NUMBERS = {"mode.num_act_steps", "arch.halt_exploration_prob", "loss.kl_weight", "data.global_batch_size",
+           "data.evaluation_demos"}
 # The sections that a program is made of.
 TRAINING = ("mode", "arch", "encoder", "loss", "optim", "data")
 EVALUATION = ("arch", "encoder", "loss", "eval")

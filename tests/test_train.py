@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs import e2
-from tests.preset_runs import preset, scalars
+from tests.preset_runs import assert_same_bits, devices, leaves, preset, scalars
 from trm_jax.dynamics.metrics import Mean, NonFiniteError, summarise
 from trm_jax.models import decoder
 from trm_jax.run.record import Origin
@@ -39,10 +39,9 @@ def whole(source, tmp_path_factory):
     """
     @functools.cache
     def run(name):
-        folder, first = tmp_path_factory.mktemp(name) / "run", jax.devices()[:1]
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        folder = tmp_path_factory.mktemp(name) / "run"
+        with pytest.MonkeyPatch.context() as patch, devices(1), redirect_stdout(io.StringIO()) as printed:
             patch.setattr(decoder, "Q_HEAD_BIAS", 0.5)
-            patch.setattr(jax, "devices", lambda: first)
             origin = Origin(name, "tiny", {"train.max_steps": 5})
             state = train(preset(name, source, max_steps=5), folder, origin)
         (folder / "printed").write_text(printed.getvalue())
@@ -91,10 +90,6 @@ def test_two_steps_of_an_encoder_at_its_own_tiny_size(tmp_path, one_device):
     assert tags["grad/encoder_norm"][0] > 0 and tags["train/encoder_relative_var"][0] > 0
 
 
-def flat(tree):
-    return [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
-
-
 def are_mixed(carry):
     """Whether some rows have just halted while others are under way."""
     return carry is None or 0 < int(carry.halted.sum()) < len(carry.halted)
@@ -106,27 +101,25 @@ def test_stop_and_resume_is_bit_for_bit(name, whole, source, tmp_path, one_devic
     expected, folder = whole(name)
     assert are_mixed(train(preset(name, source, max_steps=3), tmp_path / "parts").carry)
     resumed = train(preset(name, source, max_steps=5), tmp_path / "parts")
-    for (path, a), (_, b) in zip(flat(expected), flat(resumed), strict=True):
-        assert a.tobytes() == b.tobytes(), path
+    assert_same_bits(expected, resumed)
     positions = [json.loads(next((run / "checkpoints" / "5" / "data").iterdir()).read_text())
                  for run in (folder, tmp_path / "parts")]
     assert positions[0] == positions[1]
 
 
 # Devices, and the parts of each one's rows that are computed one after another.
-@pytest.mark.parametrize(("name", "devices", "parts"), [
+@pytest.mark.parametrize(("name", "number", "parts"), [
     ("o1", 4, 2), ("r1", 8, 1), ("l1", 4, 2), ("e2", 8, 1), ("e3", 4, 2), ("small", 8, 1), ("t1", 4, 2),
     ("contrastive", 8, 1)])
-def test_one_device_and_many_train_the_same(name, devices, parts, whole, source, tmp_path, monkeypatch, eager):
+def test_one_device_and_many_train_the_same(name, number, parts, whole, source, tmp_path, eager):
     """Also with the rows of a device in parts, while some have a row that starts and others none, and with noise in
     the latent; a checkpoint of many devices continues on one."""
     one, folder = whole(name)
-    several, first = jax.devices()[:devices], jax.devices()[:1]
-    monkeypatch.setattr(jax, "devices", lambda: several)
-    many = train(preset(name, source, max_steps=5, microbatches=parts), tmp_path / "many")
-    for (path, a), (_, b) in zip(flat((many.params, many.buffers)), flat((one.params, one.buffers)), strict=True):
+    with devices(number):
+        many = train(preset(name, source, max_steps=5, microbatches=parts), tmp_path / "many")
+    for (path, a), (_, b) in zip(leaves((many.params, many.buffers)), leaves((one.params, one.buffers)), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-5, err_msg=path)
-    assert len(jax.tree.leaves(many.params)[0].sharding.device_set) == devices
+    assert len(jax.tree.leaves(many.params)[0].sharding.device_set) == number
     assert len(jax.tree.leaves(one.params)[0].sharding.device_set) == 1
     if one.carry is not None:
         assert are_mixed(one.carry)
@@ -141,8 +134,8 @@ def test_one_device_and_many_train_the_same(name, devices, parts, whole, source,
             np.testing.assert_allclose(ours[tag], theirs[tag], rtol=1e-3, atol=1e-6, err_msg=tag)
     if name == "o1":
         shutil.rmtree(tmp_path / "many" / "checkpoints" / "5")
-        monkeypatch.setattr(jax, "devices", lambda: first)
-        assert int(train(preset(name, source, max_steps=5), tmp_path / "many").step) == 5
+        with devices(1):
+            assert int(train(preset(name, source, max_steps=5), tmp_path / "many").step) == 5
 
 
 def test_a_number_that_is_not_finite_names_its_step_and_the_metrics():

@@ -7,7 +7,6 @@ import pytest
 from flax import nnx
 
 from tests import golden, parity
-from tools.torch_names import from_torch
 from trm_jax.dynamics.act import Batch
 from trm_jax.dynamics.inference import encode_variants, solve_rows
 from trm_jax.dynamics.losses import row_losses
@@ -20,17 +19,11 @@ EVALUATED = [case for group in "CD" for case in parity.cases(group) if "eval/pre
 MAX_STEPS = 5
 
 
-def final_model(case):
-    """(graph, parameters, buffers) of a trajectory's last weights."""
-    graph, params, buffers = split(golden.etrm(case))
-    return graph, *from_torch(golden.weights(case, "final_state_dict.pt"), params, buffers)
-
-
 @pytest.mark.parity
 @pytest.mark.parametrize("case", EVALUATED, ids=str)
 def test_golden_evaluation(case):
     batch, arrays = golden.batches(case)[0], case.arrays
-    graph, params, buffers = final_model(case)
+    graph, params, buffers = golden.etrm_parts(case, "final_state_dict.pt")
 
     @jax.jit
     def run(params, buffers, batch):

@@ -104,6 +104,10 @@ class Palette:
         return z, logits, jnp.zeros((len(inputs), 2))
 
 
+def searched(given, rows, tokens, how):
+    return jax.jit(lambda tokens: search(Palette(), given, rows, tokens, "softmax", how))(tokens)
+
+
 def test_a_wrong_answer_becomes_right():
     """The loss is convex in the context: a row whose demonstrations are all of colour c must come to answer c."""
     given = painted(batch(np.random.default_rng(0)), [5, 7, 9, 11])
@@ -114,7 +118,7 @@ def test_a_wrong_answer_becomes_right():
     def answers(tokens):
         return np.asarray(solve_rows(model, given, tokens, jnp.ones(ROWS, bool), "max_steps")[0].tokens)
 
-    found = jax.jit(lambda tokens: search(Palette(), given, rows, tokens, "softmax", Search(20, 0.5)))(start)
+    found = searched(given, rows, start, Search(20, 0.5))
     assert (answers(start) == 3).all()
     np.testing.assert_array_equal(answers(found.tokens)[:, 0], [5, 7, 3, 3])  # no demonstrations, and not asked for
     assert (found.loss[:2] < 0.3 * found.start_loss[:2]).all() and not found.loss[2:].any()
@@ -126,12 +130,12 @@ def test_the_best_context_seen_answers():
     given, start = painted(batch(np.random.default_rng(0)), 5), np.zeros((ROWS, 1, VOCAB_SIZE), np.float32)
     start[..., 5] = 30  # as right as can be
     rows = jnp.ones(ROWS, bool)
-    wild = search(Palette(), given, rows, jnp.asarray(start), "softmax", Search(3, 1e3))
+    wild = searched(given, rows, start, Search(3, 1e3))
     np.testing.assert_array_equal(wild.tokens, start)
     np.testing.assert_array_equal(wild.loss, wild.start_loss)
     start[..., 5] = 1
+    loss = jax.jit(lambda tokens: demonstration_loss(Palette(), given, rows, tokens, "softmax"))
     for steps in (1, 4):
-        found = search(Palette(), given, rows, jnp.asarray(start), "softmax", Search(steps, 0.1))
-        np.testing.assert_allclose(found.loss, demonstration_loss(Palette(), given, rows, found.tokens, "softmax")[0],
-                                   rtol=1e-6)
+        found = searched(given, rows, start, Search(steps, 0.1))
+        np.testing.assert_allclose(found.loss, loss(found.tokens)[0], rtol=1e-6)
         assert np.asarray(found.loss < found.start_loss)[[0, 1, 3]].all()

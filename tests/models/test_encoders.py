@@ -69,11 +69,13 @@ def test_context_latent_and_every_gradient(case):
         np.testing.assert_allclose(gradient, expected, rtol=0, atol=atol, err_msg=name)
         compared += 1
     assert compared == sum(key.startswith("grad/") for key in arrays)
+    if eps is None and "nodemo_context" not in arrays:
+        return
+    answer = jax.jit(lambda params, demos, valid: packed(nnx.merge(graph, params, buffers), demos, valid, None))
     if eps is not None:
-        context = packed(nnx.merge(graph, params, buffers), demos, valid, None)
-        check_context(case, "eval_context", context, "eval_")
+        check_context(case, "eval_context", answer(params, demos, valid), "eval_")
     if "nodemo_context" in arrays:
-        empty = packed(nnx.merge(graph, params, buffers), jnp.zeros_like(demos[:1]), jnp.zeros_like(valid[:1]), None)
+        empty = answer(params, jnp.zeros_like(demos), jnp.zeros_like(valid))
         np.testing.assert_allclose(empty.tokens[0], arrays["nodemo_context"], atol=case.atol("context", 1e-5))
 
 

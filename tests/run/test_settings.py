@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import jax
 import pytest
 
 from tests.preset_runs import preset
@@ -18,20 +17,10 @@ def written(workdir):
     return json.loads((workdir / config_file.CONFIG_FILE).read_text())
 
 
-@pytest.fixture(scope="module")
-def run(source, tmp_path_factory):
-    """A run of one step; for reading only."""
-    workdir, first = tmp_path_factory.mktemp("settings") / "run", jax.devices()[:1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", lambda: first)
-        train(preset("o1", source, max_steps=1), workdir)
-    return workdir
-
-
 @pytest.fixture
-def older(run, tmp_path, one_device):
+def older(begun, tmp_path, one_device):
     """The run as a version left it that knew none of the fields of MEANT, and no formats."""
-    workdir = shutil.copytree(run, tmp_path / "run")
+    workdir = shutil.copytree(begun, tmp_path / "run")
     config = written(workdir)
     assert config.pop("format") == config_file.FORMAT
     for name in settings.MEANT:
