@@ -11,6 +11,7 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
@@ -21,6 +22,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests import parity
 
@@ -84,6 +86,17 @@ def one_device() -> Iterator[None]:
         yield
 
 
+EAGER = 0.5  # bias of a fresh Q-head that wants to halt at once
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs begin with such a Q-head: exploration lets some rows go on while others start."""
+    from trm_jax.models import decoder
+
+    monkeypatch.setattr(decoder, "Q_HEAD_BIAS", EAGER)
+
+
 # What `--quick` leaves out: these compile whole models, or start commands.
 SLOW = (
     "benchmarks/", "models/", "tools/", "dynamics/test_trajectories.py", "dynamics/test_inference.py",
@@ -95,7 +108,10 @@ SLOW = (
 )
 
 
-# A file is tested by one worker, which makes its runs and programs once. The longest come first: none is left over.
+# A file is tested by one worker, which makes its runs and programs once; so are files whose programs are the same.
+SHARING = {"run/test_programs.py": "test_train.py", "run/test_settings.py": "test_bad_input.py",
+           "test_solve.py": "test_evaluate.py"}
+# The longest come first: none is left over.
 LONGEST = ("test_train.py", "models/test_encoders.py", "test_adapt.py", "test_bad_input.py", "run/test_programs.py",
            "dynamics/test_trajectories.py", "test_gpu_programs.py", "benchmarks/test_against_torch.py",
            "models/test_decoder.py", "run/test_interrupt.py", "test_evaluate.py", "test_command.py")
@@ -114,6 +130,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--quick"):
         config.hook.pytest_deselected(items=[item for item in items if file(item).startswith(SLOW)])
         items[:] = [item for item in items if not file(item).startswith(SLOW)]
+
+
+class Together(LoadFileScheduling):
+    """Gives each file to one worker, and those of SHARING to the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid).removeprefix("tests/")
+        return SHARING.get(file, file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    return Together(config, log)
 
 
 def pytest_xdist_auto_num_workers() -> int:

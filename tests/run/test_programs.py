@@ -8,19 +8,23 @@ import pytest
 
 from tests import tiny
 from tests.preset_runs import preset
+from tests.sharing import make_step
 from trm_jax.errors import ConfigError
+from trm_jax.run.machine import resolve
 from trm_jax.run.mesh import data_mesh
-from trm_jax.run.programs import make_step
 
 BYTES = {"pred": 1, "s32": 4, "u32": 4, "f32": 4}
 COLLECTIVE = re.compile(r" = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-\w+)(?:-start)?\(")
 COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> ")
 
 
-def training(name, source, devices, **changes):
-    config = preset(name, source)
-    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
-    return make_step(tiny.settings(config), data_mesh(jax.devices()[:devices]), tiny.TASKS)
+def training(name, source, devices, parts=1, **arch):
+    """The step of `test_train`, where that has one: it need not be traced and compiled again."""
+    config = preset(name, source, microbatches=parts)
+    config.arch.update(arch)
+    mesh = data_mesh(jax.devices()[:devices])
+    settings, _ = resolve(tiny.settings(config), mesh)
+    return make_step(settings, mesh, tiny.TASKS)
 
 
 def collectives(program):
@@ -41,13 +45,15 @@ def loop_bodies(program):
     return set(re.findall(r" while\(.*?body=%?([\w.\-]+)", program))
 
 
-@pytest.mark.parametrize("name", ["o1", "r1", "l1", "e2", "trm"])
-def test_an_update_is_one_reduction_of_the_gradient(name, source):
-    """On eight devices: nothing is gathered, no more than 1 % is sent besides, and no loop over cycles sends at all.
+# Also with the rows of a device in two parts, whose gradients are added up before they are sent.
+@pytest.mark.parametrize(("name", "devices", "parts"), [
+    ("o1", 4, 2), ("r1", 4, 1), ("l1", 4, 2), ("e2", 8, 1), ("trm", 8, 1)])
+def test_an_update_is_one_reduction_of_the_gradient(name, devices, parts, source, eager):
+    """Nothing is gathered, no more than 1 % is sent besides, and no loop over cycles or parts sends at all.
 
     The compiler decides how many messages this one sum becomes.
     """
-    made = training(name, source, 8, **({"arch__L_layers": 2} if name == "trm" else {}))  # scalars are few to that
+    made = training(name, source, devices, parts, **({"L_layers": 2} if name == "trm" else {}))  # scalars are few then
     program = made.step.lower(made.state, made.batch).compile().as_text()
     found, gradient = collectives(program), 4 * sum(leaf.size for leaf in jax.tree.leaves(made.state.params))
     if name == "trm":  # of the table: the gradient of what the rows looked up, and where
@@ -62,9 +68,9 @@ def test_an_update_is_one_reduction_of_the_gradient(name, source):
         assert not within_loops
 
 
-def test_a_contrastive_term_gathers_the_pooled_contexts_alone(source):
+def test_a_contrastive_term_gathers_the_pooled_contexts_alone(source, eager):
     """And sends their gradient back: for each row D numbers, and which row and task it is."""
-    made = training("contrastive", source, 8)
+    made = training("contrastive", source, 4)
     found = collectives(made.step.lower(made.state, made.batch).compile().as_text())
     rows, width = len(made.batch.row), 16
     gradient = 4 * sum(leaf.size for leaf in jax.tree.leaves(made.state.params))
@@ -76,4 +82,4 @@ def test_a_contrastive_term_gathers_the_pooled_contexts_alone(source):
 
 def test_parts_must_divide_the_rows_of_a_device(source):
     with pytest.raises(ConfigError, match=r"train.microbatches=3 must divide the 4 rows of a device"):
-        training("o1", source, 2, train__microbatches=3)
+        training("o1", source, 2, 3)
