@@ -108,8 +108,8 @@ def test_interrupted_and_continued_is_the_same(folder, finished, trained):
     with predictions.open("a") as file:
         file.write('{"row":16,"vo')
     with pytest.raises(KeyboardInterrupt):
-        evaluate(stopping(with_batch(trained, 8), 3), out)
-    assert len(predictions.read_text().splitlines()) == 1 + 32
+        evaluate(stopping(with_batch(trained, 7), 3), out)
+    assert len(predictions.read_text().splitlines()) == 1 + 28
     evaluate(trained, out)
     for name in ("metrics.json", "submission.json", "report.html"):
         assert (out / name).read_bytes() == (finished / name).read_bytes(), name

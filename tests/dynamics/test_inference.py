@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from tests import golden, parity
+from tests.models.filled import filled
 from trm_jax.dynamics.act import Batch
 from trm_jax.dynamics.inference import encode_variants, solve_rows
 from trm_jax.dynamics.losses import row_losses
@@ -113,7 +114,7 @@ def test_demos_of_a_variant_are_encoded_once_per_device():
     """
     rng = np.random.default_rng(0)
     mesh, rows = data_mesh(jax.devices()[:2]), 12
-    model = ETRM(ARCH, ENCODER, 9, nnx.Rngs(0))
+    model = filled(lambda: ETRM(ARCH, ENCODER, 9, nnx.Rngs(0)))
     variant = np.array([0, 0, 1, 1, 1, 2, 2, 3, 3, -1, -1, -1])
     real = variant >= 0
     demos = rng.integers(0, 12, (5, 3, 2, 9), dtype=np.uint8)[variant]

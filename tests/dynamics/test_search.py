@@ -70,7 +70,7 @@ def test_the_gradient_is_that_of_the_reference(loss_type, act_steps):
     torch.manual_seed(0)
     theirs = reference.Decoder(**SIZES, seq_len=SIDE**2)
     arch = dataclasses.replace(ARCH, **SIZES, halt_max_steps=act_steps)
-    graph, params, buffers = split(Decoder(arch, SIDE**2, nnx.Rngs(0)))
+    graph, params, buffers = split(nnx.eval_shape(lambda: Decoder(arch, SIDE**2, nnx.Rngs(0))))
     state = {f"inner.{name}": value.numpy() for name, value in theirs.state_dict().items()}
     params, buffers = from_torch(state, {"decoder": params}, {"decoder": buffers})
     given, tokens = batch(rng), rng.normal(size=(ROWS, 2, 16)).astype(np.float32)

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from tests import golden, parity
+from tests.models.filled import filled
 from tools.torch_names import to_torch
 from trm_jax.models.decoder import ArchConfig, Decoder
 from trm_jax.models.etrm import split
@@ -81,18 +82,16 @@ def test_gradients_of_the_second_act_step(case):
             close(case, key, ours[name], expected)
 
 
-def damped(model):
-    """Half the stack's weights, as in the golden cases: a fresh recursion multiplies the rounding of each program."""
-    nnx.update(model.L_level, jax.tree.map(lambda weight: 0.5 * weight, nnx.state(model.L_level)))
-    return model
+def made(**changes):
+    """A decoder of half the usual weights, as in golden cases: a recursion multiplies the rounding of each program."""
+    return filled(lambda: Decoder(dataclasses.replace(SMALL, **changes), 4, nnx.Rngs(0)), 0.5)
 
 
 def test_only_the_last_h_cycle_carries_gradient():
     """With a state gradient-free at the last cycle, more H-cycles in front change the value, not the program of
     the gradient: d loss / d context of three cycles equals that of one cycle started from the second's state."""
     tokens, context = jnp.ones((1, 4), jnp.uint8), jnp.ones((1, 2, 16))
-    three, two, one = (damped(Decoder(dataclasses.replace(SMALL, H_cycles=cycles), 4, nnx.Rngs(0)))
-                       for cycles in (3, 2, 1))
+    three, two, one = (made(H_cycles=cycles) for cycles in (3, 2, 1))
     start = three.initial(1)
     middle, _, _ = jax.jit(lambda z, c: two(z, tokens, c))(start, context)
     of_three = jax.jit(jax.grad(lambda c: three(start, tokens, c)[1].sum()))(context)
@@ -103,8 +102,7 @@ def test_only_the_last_h_cycle_carries_gradient():
 
 def test_compiled_program_does_not_grow_with_cycles():
     def size(cycles):
-        arch = dataclasses.replace(SMALL, H_cycles=cycles, L_cycles=cycles)
-        model = Decoder(arch, 4, nnx.Rngs(0))
+        model = made(H_cycles=cycles, L_cycles=cycles)
         step = jax.jit(lambda z: model(z, jnp.ones((1, 4), jnp.uint8), jnp.ones((1, 2, 16)))[1])
         return len(step.lower(model.initial(1)).as_text().splitlines())
 
@@ -125,8 +123,7 @@ def test_initial_statistics():
 
 def test_bfloat16_activations_stay_close_to_float32():
     tokens, context = jnp.ones((1, 4), jnp.uint8), jnp.ones((1, 2, 16)) * 0.1
-    full = Decoder(SMALL, 4, nnx.Rngs(0))
-    half = Decoder(dataclasses.replace(SMALL, forward_dtype="bfloat16"), 4, nnx.Rngs(0))
+    full, half = made(), made(forward_dtype="bfloat16")
     z, logits, q = jax.jit(lambda: half(half.initial(1), tokens, context))()
     assert z.z_H.dtype == jnp.bfloat16 and logits.dtype == q.dtype == jnp.float32
     np.testing.assert_allclose(logits, jax.jit(lambda: full(full.initial(1), tokens, context)[1])(), atol=0.15)
@@ -139,9 +136,8 @@ def test_remat_changes_no_gradient_and_keeps_less(mlp_t):
     R = jnp.asarray(rng.normal(size=(2, 4, 12)), jnp.float32)
     found, kept = {}, {}
     for how in REMAT:
-        arch = dataclasses.replace(SMALL, remat=how, mlp_t=mlp_t, pos_encodings="learned" if mlp_t else "rope",
-                                   attention="blocked")
-        graph, params, buffers = split(Decoder(arch, 4, nnx.Rngs(0)))
+        graph, params, buffers = split(made(remat=how, mlp_t=mlp_t, pos_encodings="learned" if mlp_t else "rope",
+                                            attention="blocked"))
 
         def loss(params, context, graph=graph, buffers=buffers):
             model = nnx.merge(graph, params, buffers)
@@ -160,8 +156,7 @@ def test_products_and_attention_are_not_computed_twice_where_they_are_kept():
     """Matrix products, by their number in the program: forward and two a product backward, and one pass of attention
     more, which its gradient makes itself."""
     def products(how):
-        arch = dataclasses.replace(SMALL, remat=how, attention="blocked", H_cycles=1)
-        graph, params, buffers = split(Decoder(arch, 4, nnx.Rngs(0)))
+        graph, params, buffers = split(made(remat=how, attention="blocked", H_cycles=1))
 
         def loss(params):
             model = nnx.merge(graph, params, buffers)

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from tests import golden, parity
+from tests.models.filled import filled
 from tools.torch_names import to_torch
 from trm_jax.models.decoder import ArchConfig
 from trm_jax.models.encoders import ENCODERS, Encoder, EncoderConfig, packing
@@ -19,13 +20,16 @@ ARCH = ArchConfig(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycl
                   pos_encodings="rope", mlp_t=False, forward_dtype="float32", attention="xla", remat="none",
                   halt_max_steps=1, halt_exploration_prob=0.0)
 B, K, S = 3, 4, 9
+# Every part occurs in these: the others are the same without the latent, for which the golden cases stand.
+KINDS = [name for name, parts in ENCODERS.items() if parts.latent or not any(
+    other.latent and (other.grid, other.aggregate) == (parts.grid, parts.aggregate) for other in ENCODERS.values())]
 
 
 @functools.cache
 def make(kind, pooling_method="mean"):
     config = EncoderConfig(type=kind, num_layers=1, pooling_method=pooling_method, set_layers=1, norm_style="pre",
                            layer_scale_init=0.0, final_norm=True, embedding_width=0, max_demos=K)
-    return Encoder(ARCH, config, nnx.Rngs(0))
+    return filled(lambda: Encoder(ARCH, config, nnx.Rngs(0)))
 
 
 @functools.cache
@@ -126,7 +130,7 @@ def assert_same(ours, theirs, atol=1e-5):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol * max(1.0, float(jnp.abs(theirs).max())))
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_packed_equals_dense_with_every_gradient(kind, demos):
     """For random masks, all slots, none, and PAD throughout, with the latent's noise."""
     run, params, eps = gradients(kind, packed)
@@ -138,7 +142,7 @@ def test_packed_equals_dense_with_every_gradient(kind, demos):
         assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found))
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_packing_by_device_equals_packing_at_once(kind, demos):
     """Four devices of one row each: one without any demonstration, one full."""
     mesh = data_mesh(jax.devices()[:4])
@@ -164,7 +168,7 @@ def test_packing_by_device_equals_packing_at_once(kind, demos):
     assert_same(*(((value, context), grads) for (value, grads), _, context in both))
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_neither_order_nor_padded_slots_matter(kind, demos):
     """Any order of the slots, anything in the slots that hold nothing, and any number of them more."""
     eps, run = make(kind).noise(jax.random.key(0), B, K), encode(kind)
