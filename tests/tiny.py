@@ -34,7 +34,7 @@ def shrink(config: ConfigDict, source: Path) -> ConfigDict:
     stop it earlier, by `train.max_steps`, share its programs, of which the number of epochs is a part.
     """
     config.arch.update(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycles=2, L_cycles=1,
-                       puzzle_emb_len=2, halt_max_steps=min(config.arch.halt_max_steps, 3))
+                       puzzle_emb_len=2, halt_max_steps=min(config.arch.halt_max_steps, 3), remat="none")
     config.mode.num_act_steps = min(config.mode.num_act_steps, 2)
     config.encoder.update(num_layers=1, set_layers=1, max_demos=3)
     config.optim.update(lr=1e-3, lr_warmup_steps=2)
