@@ -12,6 +12,7 @@ from benchmarks import flops
 from benchmarks.hlo import Program
 from benchmarks.workload import settings_of
 from tests import tiny
+from tests.filled import filled
 from trm_jax.models.decoder import VOCAB_SIZE
 from trm_jax.models.encoders import ENCODERS
 from trm_jax.models.etrm import ETRM, split
@@ -34,7 +35,7 @@ def products(f, *args):
 
 
 def model(of):
-    return ETRM(of.arch, of.encoder, of.seq_len, nnx.Rngs(0))
+    return filled(lambda: ETRM(of.arch, of.encoder, of.seq_len, nnx.Rngs(0)))
 
 
 @pytest.mark.parametrize("arch", [{}, {"mlp_t": True, "pos_encodings": "none", "L_layers": 2}])

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from tests import golden, parity
-from tests.models.filled import filled
+from tests.filled import filled
 from trm_jax.dynamics.act import Batch
 from trm_jax.dynamics.inference import encode_variants, solve_rows
 from trm_jax.dynamics.losses import row_losses

@@ -13,6 +13,7 @@ from flax import nnx
 from tests import parity
 from tests.dynamics.test_inference import ENCODER
 from tests.dynamics.test_optim import CONFIG
+from tests.filled import filled
 from tests.models.test_decoder import SMALL
 from tools import torch_reference as reference
 from tools.torch_names import to_torch
@@ -46,14 +47,10 @@ OPTIM = dataclasses.replace(CONFIG, lr=1e-3, lr_warmup_steps=WARMUP, ema_rate=0.
 
 
 def make_model():
-    """The model with a table that says something, calm enough for 1e-5, and a Q-head that halts now and then."""
+    """The model with weights calm enough for 1e-5, and a Q-head that halts now and then."""
     encoder = dataclasses.replace(ENCODER, type="embedding", embedding_width=40)  # more than one token
-    model = ETRM(ARCH, encoder, S, nnx.Rngs(0), table_rows=ROWS)
+    model = filled(lambda: ETRM(ARCH, encoder, S, nnx.Rngs(0), table_rows=ROWS), 0.5)
     rng = np.random.default_rng(1)
-    model.encoder.table[...] = jnp.asarray(rng.normal(0, 0.3, (ROWS, 40)), jnp.float32)
-    for layer in model.decoder.L_level.layers:
-        for part in (layer.mixer.qkv_proj, layer.mixer.o_proj, layer.mlp.gate_up_proj, layer.mlp.down_proj):
-            part.kernel[...] = part.kernel[...] * 0.5
     model.decoder.q_head.kernel[...] = jnp.asarray(rng.normal(0, 0.5, (32, 2)), jnp.float32)
     model.decoder.q_head.bias[...] = jnp.zeros(2)
     return model

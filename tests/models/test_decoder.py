@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from tests import golden, parity
-from tests.models.filled import filled
+from tests.filled import filled
 from tools.torch_names import to_torch
 from trm_jax.models.decoder import ArchConfig, Decoder
 from trm_jax.models.etrm import split
