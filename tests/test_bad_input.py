@@ -136,7 +136,8 @@ TINY = "--config=configs/o1.py:tiny"
     ([TINY, "--config.eval.pass_ks=best"], "--config.eval.pass_ks=best: not whole numbers, separated by commas"),
     ([TINY, "config.optim.lr=3e-4", "--config.train.seed=1"],
      "what is 'config.optim.lr=3e-4' for? fields are set as --config.SECTION.FIELD=VALUE"),
-    (["--config=configs/o1.py:small"], "ValueError: unknown size 'small'; a preset is given as NAME.py or NAME.py:tiny"),
+    (["--config=configs/o1.py:small"],
+     "ValueError: unknown size 'small'; a preset is given as NAME.py or NAME.py:tiny"),
 ])
 def test_a_bad_command_line_is_one_line(words, message, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train", *words])  # ml_collections looks there
