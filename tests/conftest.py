@@ -86,15 +86,13 @@ def one_device() -> Iterator[None]:
         yield
 
 
-EAGER = 0.5  # bias of a fresh Q-head that wants to halt at once
-
-
 @pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs begin with such a Q-head: exploration lets some rows go on while others start."""
-    from trm_jax.models import decoder
+def eager() -> Iterator[None]:
+    """Runs begin with a Q-head that wants to halt at once."""
+    from tests.preset_runs import eager_runs
 
-    monkeypatch.setattr(decoder, "Q_HEAD_BIAS", EAGER)
+    with eager_runs():
+        yield
 
 
 # What `--quick` leaves out: these compile whole models, or start commands.
@@ -109,12 +107,13 @@ SLOW = (
 
 
 # A file is tested by one worker, which makes its runs and programs once; so are files whose programs are the same.
-SHARING = {"run/test_programs.py": "test_train.py", "run/test_settings.py": "test_bad_input.py",
-           "test_solve.py": "test_evaluate.py"}
+SHARING = {"run/test_programs.py": "test_train.py", "test_adapt.py": "test_train.py",
+           "run/test_interrupt.py": "test_bad_input.py", "run/test_settings.py": "test_bad_input.py",
+           "test_contributing.py": "test_bad_input.py", "test_solve.py": "test_evaluate.py"}
 # The longest come first: none is left over.
-LONGEST = ("test_train.py", "models/test_encoders.py", "test_adapt.py", "test_bad_input.py", "run/test_programs.py",
-           "dynamics/test_trajectories.py", "test_gpu_programs.py", "benchmarks/test_against_torch.py",
-           "models/test_decoder.py", "run/test_interrupt.py", "test_evaluate.py", "test_command.py")
+LONGEST = ("test_train.py", "run/test_programs.py", "test_adapt.py", "test_bad_input.py", "run/test_interrupt.py",
+           "models/test_encoders.py", "dynamics/test_trajectories.py", "test_gpu_programs.py", "models/test_decoder.py",
+           "benchmarks/test_against_torch.py", "test_evaluate.py", "test_command.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

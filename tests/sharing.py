@@ -16,11 +16,11 @@ from trm_jax.run.mesh import Mesh
 from trm_jax.run.settings import Settings
 
 # What a training step reads of these sections; of `eval` and `checkpoint` it reads nothing, of all others everything.
-READ = {"data": ("global_batch_size", "max_grid_size", "variants"), "train": ("epochs", "microbatches", "seed")}
+READ = {"data": ("global_batch_size", "max_grid_size", "variants"), "train": ("microbatches", "seed")}
 
 
-def of_a_step(settings: Settings) -> Settings:
-    """The settings with the default of every field that no training step reads.
+def of_a_step(settings: Settings, groups: int) -> Settings:
+    """The settings with the default of every field that no training step reads, and the fewest epochs of as many steps.
 
     A field that is left out here although a step reads it has the same value for every test: that shows.
     """
@@ -29,6 +29,9 @@ def of_a_step(settings: Settings) -> Settings:
     default = tiny.settings(plain)
     sections: dict[str, Any] = {name: dataclasses.replace(getattr(default, name), **{
         field: getattr(getattr(settings, name), field) for field in read}) for name, read in READ.items()}
+    steps = settings.steps(settings.train.epochs, groups)
+    sections["train"] = dataclasses.replace(
+        sections["train"], epochs=-(-steps * settings.data.global_batch_size // groups))
     return dataclasses.replace(settings, **sections, eval=default.eval, checkpoint=default.checkpoint)
 
 
@@ -39,7 +42,7 @@ def _made(settings: Settings, mesh: Mesh, groups: int, q_head_bias: float) -> pr
 
 def make_step(settings: Settings, mesh: Mesh, groups: int) -> programs.Training:
     """`programs.make_step`, once for all settings that make the same step."""
-    return _made(of_a_step(settings), mesh, groups, decoder.Q_HEAD_BIAS)
+    return _made(of_a_step(settings, groups), mesh, groups, decoder.Q_HEAD_BIAS)
 
 
 def install(patch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from tests.preset_runs import assert_same_bits, devices, preset
+from tests.preset_runs import assert_same_bits, devices, eager_runs, preset
 from tests.sharing import make_step
 from trm_jax import adapt, solve
 from trm_jax.errors import ConfigError
 from trm_jax.evaluate import evaluate
 from trm_jax.evaluation.trained import load_trained
 from trm_jax.run import ancestry
+from trm_jax.run.machine import resolve
 from trm_jax.run.mesh import data_mesh
 from trm_jax.run.saved import saved_steps
 from trm_jax.train import fresh_state, train
@@ -29,7 +30,7 @@ def transductive(source, **train_overrides):
 def base_run(source, tmp_path_factory):
     """A held-out run of four steps, scored."""
     folder = tmp_path_factory.mktemp("base") / "run"
-    with devices(1):
+    with devices(1), eager_runs():
         train(preset("o1", source, max_steps=4), folder)
     return folder
 
@@ -62,11 +63,12 @@ def test_evaluation_answers_never_reach_training(source, other_answers, tmp_path
     assert "transductive" in (tmp_path / "results" / "report.html").read_text().split("<title>")[1].split("</title>")[0]
 
 
-def test_a_run_starts_from_another_with_a_fresh_optimiser(base_run, source, tmp_path, one_device, capsys):
+def test_a_run_starts_from_another_with_a_fresh_optimiser(base_run, source, tmp_path, one_device, eager, capsys):
     """From its averaged weights, which evaluation uses; the line of descent is written down."""
     config = preset("l1", source, init_from=f"{base_run}@4", max_steps=1)
     train(config, tmp_path / "run")
-    begun, _, _ = fresh_state(make_step(tiny.settings(config), data_mesh(), tiny.TASKS).init, tiny.settings(config))
+    settings, _ = resolve(tiny.settings(config), data_mesh())
+    begun, _, _ = fresh_state(make_step(settings, data_mesh(), tiny.TASKS).init, settings)
     trained = load_trained(base_run, data_mesh())
     assert_same_bits((begun.params, begun.ema, begun.buffers), (trained.params, trained.params, trained.buffers))
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(begun.opt))

@@ -190,7 +190,7 @@ def test_a_run_of_another_config_is_refused(name, value, message, begun, source)
 
 def test_what_may_change_is_told_and_the_run_goes_on(begun, source, tmp_path, capsys, one_device):
     workdir = shutil.copytree(begun, tmp_path / "run")
-    config = preset("o1", source, max_steps=2, epochs=16, load_pretrained_decoder="elsewhere")
+    config = preset("o1", source, max_steps=2, epochs=13, load_pretrained_decoder="elsewhere")
     config.arch.forward_dtype = "float32"
     config.checkpoint.keep = 3
     config.eval.pass_ks = (1, 3)
@@ -198,11 +198,11 @@ def test_what_may_change_is_told_and_the_run_goes_on(begun, source, tmp_path, ca
     assert int(train(config, workdir).step) == 2
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "config changed" in line]
     assert set(line.removeprefix("config changed since the last start: ").split("; ")) == {
-        "train.max_steps: 1 there, 2 here", "train.epochs: 12 there, 16 here",
+        "train.max_steps: 1 there, 2 here", "train.epochs: 12 there, 13 here",
         "train.load_pretrained_decoder: '' there, 'elsewhere' here", "checkpoint.keep: 2 there, 3 here",
         "arch.forward_dtype: 'auto' there, 'float32' here", "eval.pass_ks: [1, 2] there, [1, 3] here"}
     saved = json.loads((workdir / "config.json").read_text())
-    assert saved["train"]["epochs"] == 16
+    assert saved["train"]["epochs"] == 13
     assert saved["train"]["load_pretrained_decoder"] == ""  # what the run began with
 
 
@@ -272,7 +272,7 @@ def test_a_folder_that_holds_no_run_says_where_one_is(begun):
             config_file.load(folder)
 
 
-def test_a_workdir_that_cannot_be_written_to(source, tmp_path):
+def test_a_workdir_that_cannot_be_written_to(source, tmp_path, one_device):
     (tmp_path / "file").write_text("")
     for workdir in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/run")):
         message = refused(preset("o1", source, max_steps=1), workdir)

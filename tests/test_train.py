@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 
 from configs import e2
-from tests.conftest import EAGER
-from tests.preset_runs import assert_same_bits, devices, leaves, preset, scalars
+from tests.preset_runs import assert_same_bits, devices, eager_runs, leaves, preset, scalars
 from trm_jax.dynamics.metrics import Mean, NonFiniteError, summarise
-from trm_jax.models import decoder
 from trm_jax.run.record import Origin
 from trm_jax.run.saved import saved_steps
 from trm_jax.train import train
@@ -34,15 +32,11 @@ COMMON_TAGS = {
 
 @pytest.fixture(scope="module")
 def whole(source, tmp_path_factory):
-    """name → state and folder of a preset's first five steps on one device, made once.
-
-    Its fresh Q-head wants to halt at once: exploration lets some rows go on while others start.
-    """
+    """name → state and folder of a preset's first five steps on one device, made once, `eager`."""
     @functools.cache
     def run(name):
         folder = tmp_path_factory.mktemp(name) / "run"
-        with pytest.MonkeyPatch.context() as patch, devices(1), redirect_stdout(io.StringIO()) as printed:
-            patch.setattr(decoder, "Q_HEAD_BIAS", EAGER)
+        with eager_runs(), devices(1), redirect_stdout(io.StringIO()) as printed:
             origin = Origin(name, "tiny", {"train.max_steps": 5})
             state = train(preset(name, source, max_steps=5), folder, origin)
         (folder / "printed").write_text(printed.getvalue())
