@@ -22,7 +22,7 @@ A, B = np.zeros((2, 3), np.uint8), np.ones((2, 3), np.uint8)
 
 @pytest.fixture(scope="module")
 def trained(trained_folder):
-    return load_trained(trained_folder / "run", data_mesh(jax.devices()[:2]))
+    return load_trained(trained_folder / "run", data_mesh(jax.devices()[:1]))
 
 
 def test_every_variant_votes_on_every_query(trained_folder, trained):
