@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +23,20 @@ def close(case, name, actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=case.atol(name, 1e-5), err_msg=name)
 
 
+@functools.cache
+def act_step(case):
+    """The model of a case, and its decoder's step under jit."""
+    model = golden.trm(case)
+    return model, jax.jit(lambda z, tokens, context: model.decoder(z, tokens, context))
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize("mode", ["embedding", "encoder"])
 @pytest.mark.parametrize("case", parity.cases("A"), ids=str)
 def test_act_steps(case, mode):
     """Logits, q values and states of all recorded ACT steps, with the context of a puzzle embedding or another."""
-    whole = golden.trm(case)
+    whole, step = act_step(case)
     model = whole.decoder
-    step = jax.jit(lambda z, tokens, context: model(z, tokens, context))
     arrays, tokens = case.arrays, jnp.asarray(case.arrays["inputs"])
     context = jnp.asarray(arrays["context"])
     if mode == "embedding":
