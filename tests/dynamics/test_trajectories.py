@@ -20,6 +20,14 @@ GROUPS = 64  # above every task's number
 RARE = 1e-4  # share of elements whose gradient is rounding noise: AdamATan2 may move them by lr either way
 
 
+@functools.cache
+def program(graph, mode, loss, optim):
+    """The optimiser, and an update under jit: cases with the same ones share it."""
+    optimiser = Optimiser(optim, total_steps=100)
+    update = online_update if mode.name == "online" else original_update
+    return optimiser, jax.jit(functools.partial(update, Recipe(graph, mode, loss, optimiser, GROUPS)))
+
+
 def run(case):
     """Yields (state, metrics, forward) after every recorded update, and for online mode after every ACT step."""
     model, batches, arrays = golden.etrm(case), golden.batches(case), case.arrays
@@ -27,10 +35,8 @@ def run(case):
     act_steps = case.info["config"].get("num_act_steps", 1)
     mode = ModeConfig("online" if online else "original", act_steps,
                       "once" if case.info["mode"] == "cached" else "every_step")
-    optimiser = Optimiser(golden.optim_config(case), total_steps=100)
-    recipe = Recipe(split(model)[0], mode, golden.loss_config(case), optimiser, GROUPS)
+    optimiser, update = program(split(model)[0], mode, golden.loss_config(case), golden.optim_config(case))
     state = initial_state(model, optimiser, jax.random.key(0), None if online else batches[0])
-    update = jax.jit(functools.partial(online_update if online else original_update, recipe))
     eps = jnp.asarray(arrays["eps"]) if "eps" in arrays else None
     for i, batch in enumerate(batches):
         if online:
