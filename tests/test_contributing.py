@@ -43,7 +43,7 @@ def test_an_encoder_a_mode_and_a_source_are_added_as_it_says(tmp_path, one_devic
 def test_the_cells_of_the_quick_start_run(source, tmp_path, monkeypatch, capsys, one_device):
     """With a preset shrunk to seconds in place of the one that they train."""
     cells = json.loads((ROOT / "docs" / "quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
-    config = preset("o1", source, eval_interval=12)
+    config = preset("o1", source, max_steps=1)
     monkeypatch.setattr(o1, "get_config", lambda size: config)
     monkeypatch.chdir(tmp_path)
     names = {"display": print}
