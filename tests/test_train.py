@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import e2
+from configs import o1
 from tests.preset_runs import assert_same_bits, devices, eager_runs, leaves, preset, scalars
 from trm_jax.dynamics.metrics import Mean, NonFiniteError, summarise
 from trm_jax.run.record import Origin
@@ -69,9 +69,9 @@ def test_a_preset_trains_and_logs(name, whole, source):
     assert len(recorded["tasks"]["digest"]) == 16 and recorded["dtype"] == "float32" and recorded["versions"]["jax"]
 
 
-def test_two_steps_of_an_encoder_at_its_own_tiny_size(tmp_path, one_device):
-    """As ./launch.sh --config=configs/e2.py:tiny runs it, on the real tasks."""
-    config = e2.get_config("tiny")
+def test_two_steps_of_a_preset_at_its_own_tiny_size(tmp_path, one_device):
+    """As ./launch.sh --config=configs/o1.py:tiny runs it, on the real tasks."""
+    config = o1.get_config("tiny")
     config.train.update(max_steps=2, log_every_steps=1)
     train(config, tmp_path / "run")
     tags = scalars(tmp_path / "run")
