@@ -173,8 +173,8 @@ def adapted(config: ConfigDict, steps: int) -> ConfigDict:
     rows.
     """
     config.optim.update(lr_warmup_steps=20, ema_rate=0.98, freeze_encoder_steps=0, freeze_decoder_steps=0)
-    variants = config.data.variants if config.encoder.type == "embedding" else 0  # rows of a table, or fresh ones
-    config.data.update(training_tasks=False, evaluation_demos=True, queries="all", augment=True, variants=variants,
+    augment = config.data.augment or not config.data.variants  # fixed variants are an augmentation, and rows of a table
+    config.data.update(training_tasks=False, evaluation_demos=True, queries="all", augment=augment,
                        max_train_groups=0, max_eval_groups=0, global_batch_size=32)
     config.train.update(max_steps=steps, load_pretrained_decoder="")
     return config
