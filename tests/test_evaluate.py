@@ -228,7 +228,7 @@ def test_another_source_and_what_a_score_of_it_means(folder, trained):
     (copy / "run" / ANCESTRY_FILE).write_text(json.dumps({"held_out_note": "note: it has seen the answers"}))
     metrics = evaluate(dataclasses.replace(load(copy, ONE, step="best"), predict=trained.predict), copy / "out")
     best, pretrained, seen = metrics["notes"]
-    assert "best of its run" in best and pretrained == "note: it has seen the answers"
+    assert "best of its run" in best and pretrained == "it has seen the answers"
     assert seen == "8 of the 8 evaluated tasks were trained on: their score is not held out"
     assert "\nnote: it has seen the answers" in table(metrics)
     assert "<li>it has seen the answers</li>" in embedded(copy / "out")[0]

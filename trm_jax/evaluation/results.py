@@ -138,4 +138,4 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
     if counts["evaluated"] < counts["predicted"]:
         found.append(f"{counts['predicted'] - counts['evaluated']} tasks have no known answer: predicted, but not "
                      "scored")
-    return [*found, *(note.removeprefix("note: ") for note in metrics["notes"])]
+    return [*found, *metrics["notes"]]

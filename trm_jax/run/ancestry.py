@@ -37,7 +37,7 @@ def held_out_note(ancestors: Sequence[Ancestor]) -> str | None:
     """What has to stand beside a held-out score of what came from these, None where there is nothing."""
     found = [f"{ancestor.name} was itself trained with the evaluation tasks' demonstrations ({ancestor.seen})"
              for ancestor in ancestors if ancestor.seen is not None]
-    return f"note: held-out scores are not clean: {'; '.join(found)}" if found else None
+    return f"held-out scores are not clean: {'; '.join(found)}" if found else None
 
 
 def as_text(ancestors: Sequence[Ancestor]) -> str:
@@ -52,4 +52,6 @@ def read(workdir: Path) -> tuple[tuple[Ancestor, ...], str | None]:
     if not file.exists():
         return (), None
     content = json.loads(file.read_text(encoding="utf-8"))
-    return tuple(Ancestor(**ancestor) for ancestor in content.get("ancestors", [])), content.get("held_out_note")
+    note = content.get("held_out_note")
+    return (tuple(Ancestor(**ancestor) for ancestor in content.get("ancestors", [])),
+            note and note.removeprefix("note: "))  # which earlier versions wrote

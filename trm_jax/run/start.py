@@ -112,7 +112,7 @@ def restore(field: str, source: Source, params: Tree, buffers: Tree) -> tuple[Tr
             left = f"; the {source.encoder['type']} encoder of {ancestor.name} was left out" if source.encoder else ""
             log.append(f"{count}, initialised fresh{left}")
     note = ancestry.held_out_note(source.descent)
-    return params, buffers, [*log, note or f"{ancestor.name} is {ancestor.word}"]
+    return params, buffers, [*log, f"note: {note}" if note else f"{ancestor.name} is {ancestor.word}"]
 
 
 def _of_run(workdir: Path, step: str) -> Source:
