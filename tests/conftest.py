@@ -2,8 +2,8 @@
 
 Tests run on all cores that they may use. Most of what they do is compile: programs are compiled once, for all workers
 and for the commands that tests start (.pytest_cache/xla), and turned into machine code in the quickest way there is, a
-seventh of the work: without LLVM's optimisation, and without MLIR where operations are fused. What a program computes
-and sends between devices is decided before that. TRM_TESTS_OPTIMISED=1 compiles as a run does.
+seventh of the work: without LLVM's optimisation, without MLIR where operations are fused, and as one module. What a
+program computes and sends between devices is decided before that. TRM_TESTS_OPTIMISED=1 compiles as a run does.
 """
 
 import os
@@ -17,7 +17,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
 if "TRM_TESTS_OPTIMISED" not in os.environ:
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-    os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
+    os.environ["XLA_FLAGS"] = ("--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+                               f"{os.environ.get('XLA_FLAGS', '')}")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
