@@ -98,8 +98,6 @@ def table(metrics: dict[str, Any]) -> str:
     titles = facts(metrics)
     width = max(map(len, titles)) + 2
     lines += ["", *(f"{title:<{width}}{value}" for title, value in titles.items())]
-    if metrics.get("mistakes"):
-        lines += ["", "queries: " + ", ".join(f"{count} {kind}" for kind, count in metrics["mistakes"].items())]
     lines += ["", f"solved {counts['solved']} / evaluated {counts['evaluated']} / total {total} tasks "
                   f"(in {ATTEMPTS} attempts; {metrics['protocol']})"]
     return "\n".join([*lines, *(f"note: {remark}" for remark in remarks(metrics))])
@@ -125,6 +123,8 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
     counts, side = metrics["tasks"], metrics["canvas"]
     fitting = counts["total"] - counts["left_out"]
     found = []
+    if metrics.get("mistakes"):
+        found.append("queries: " + ", ".join(f"{count} {kind}" for kind, count in metrics["mistakes"].items()))
     if "search" in metrics:
         found.append(_what_search_did(metrics))
     if counts["left_out"]:

@@ -132,8 +132,9 @@ function strength(task, field) {
 }
 
 function arrange() {
-  const sorted = order.value === "id" ? data.tasks
-    : [...data.tasks].sort((a, b) => strength(b, order.value) - strength(a, order.value));
+  const by = order.value;
+  const sorted = by === "outcome" ? data.tasks : [...data.tasks].sort((a, b) =>
+    by === "id" ? a.id.localeCompare(b.id) : strength(b, by) - strength(a, by));
   home.append(...sorted.map((task) => task.card));
 }
 

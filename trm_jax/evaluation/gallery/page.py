@@ -12,7 +12,7 @@ from trm_jax.data.arc.tasks import Task
 from trm_jax.data.arc.voting import ATTEMPTS, Votes
 from trm_jax.evaluation.results import facts, pass_rows, remarks
 
-# Status of a task → what it is called; also the order of the filters.
+# Status of a task → what it is called; also the order of the filters, and of the tasks at first.
 STATUSES = {"solved": "Solved", "unsolved": "Unsolved", "unknown": "No known answer", "left_out": "Not evaluated"}
 
 
@@ -23,7 +23,7 @@ def build(metrics: dict[str, Any], tasks: tuple[Task, ...], votes: Votes) -> str
         metrics: as `results.metrics_of` gives them.
         tasks: the whole evaluation set; those without votes are shown as not evaluated.
     """
-    entries = [_entry(task, votes) for task in tasks]
+    entries = sorted((_entry(task, votes) for task in tasks), key=lambda entry: list(STATUSES).index(entry["status"]))
     counts = {status: sum(entry["status"] == status for entry in entries) for status in STATUSES}
     parts = {
         "title": escape(f"{metrics['run']}, step {metrics['step']}: {metrics['tasks']['solved']} of "
