@@ -17,4 +17,5 @@ def test_each_query_is_counted_once_by_what_its_best_candidate_is():
             votes.add("t", query, number, grid, q_halt=-number)  # equal votes: the more confident ranks first
     found = mistakes(votes, [Task("t", (), tuple(queries))])
     assert found == {"answered": 1, "with up to a tenth of the cells wrong": 1,
-                     "with over a tenth of the cells wrong": 1, "that repeat the query": 1, "of another size": 1, "without a complete grid": 1}
+                     "with over a tenth of the cells wrong": 1, "that repeat the query": 1, "of another size": 1,
+                     "without a complete grid": 1}

@@ -17,8 +17,9 @@ KINDS = ("answered", NEAR, FAR, "that repeat the query", "of another size", "wit
 def mistakes(votes: Votes, tasks: Iterable[Task]) -> dict[str, int]:
     """Kind, one of KINDS, → how many of the queries with a known answer it fits; the first kind that does counts.
 
-    Kinds are worded to stand behind a number. "Answered" are those whose answer stands among the two attempts of the ARC Prize. All others are called after their
-    best candidate: it repeats the query, has another size than the answer, or the answer's and wrong cells.
+    Kinds are worded to stand behind a number. "Answered" are those whose answer stands among the two attempts of the
+    ARC Prize. All others are called after their best candidate: it repeats the query, has another size than the answer,
+    or its size and wrong cells.
     """
     kinds = Counter(_kind(votes, task, query) for task in tasks for query in task.answers)
     return {kind: kinds[kind] for kind in KINDS if kinds[kind]}
