@@ -75,6 +75,6 @@ gpu=$(accelerator)
 case $mode in
     train) setup "$gpu"; exec .venv/bin/python ${processes[@]+"${processes[@]}"} -m trm_jax.train "$@" ;;
     python) setup "$gpu"; exec .venv/bin/python ${processes[@]+"${processes[@]}"} "$@" ;;
-    suite) setup "$gpu"; exec .venv/bin/python tools/suite.py ${processes[1]:+"--processes=${processes[1]}"} "$@" ;;
+    suite) setup "$gpu"; exec .venv/bin/python -m tools.suite ${processes[1]:+"--processes=${processes[1]}"} "$@" ;;
     test) [ -z "${processes[*]:-}" ] || die "the tests run as one process"; setup "$(join ${gpu:+"$gpu"} dev)"; exec .venv/bin/python -m pytest "$@" ;;
 esac

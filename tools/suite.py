@@ -27,8 +27,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, Python looks in tools/ only
-
 from trm_jax import compare, terminal
 from trm_jax.beside import presets
 from trm_jax.comparison.events import RunError
@@ -79,9 +77,6 @@ def found(root: Path, size: str) -> list[Run]:
     return [run for run in runs if run.label.startswith(run.identity.preset or "no preset")]
 
 
-# ── Processes ──
-
-
 def start(runs: Sequence[PlannedRun], options: argparse.Namespace) -> None:
     """Trains the runs to their ends. Raises SuiteError: see `run_all`."""
     python = [sys.executable]
@@ -92,9 +87,8 @@ def start(runs: Sequence[PlannedRun], options: argparse.Namespace) -> None:
 def run_all(commands: Iterable[list[str]], gpus: Sequence[Sequence[str]]) -> None:
     """Runs the commands, as many at once as there are groups of `gpus` (one group of none: the whole machine).
 
-    Raises:
-        SuiteError: a run failed; those under way are finished first, and no other is started.
-        KeyboardInterrupt: Ctrl-C; all have been stopped.
+    Raises SuiteError: a run failed; those under way are finished first, and no other is started. KeyboardInterrupt:
+    Ctrl-C; all have been stopped.
     """
     waiting, free, failed = list(commands), list(gpus), []
     running: dict[subprocess.Popen, Sequence[str]] = {}
@@ -127,9 +121,6 @@ def _stop(processes: Iterable[subprocess.Popen]) -> None:
             process.wait()
     except KeyboardInterrupt:
         _stop(processes)
-
-
-# ── The command line ──
 
 
 def gpu_groups(text: str) -> list[list[str]]:

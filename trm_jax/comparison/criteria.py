@@ -1,8 +1,7 @@
 """The criteria that set mode against mode, a function each, and what they have in common."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from trm_jax.comparison.groups import Group, equally_long
 from trm_jax.comparison.statistics import Difference, Seeds, Standing, difference, paired_task_error, task_error
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.wording import listed, number, percent, with_spread
-from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, TOKENS
+from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, PASS_2, TOKENS
 
 SPEED_AXIS = "epochs"  # what the plan counts; the other axes stand beside it
 SPEED_MARGIN = -float(np.log(1 - THRESHOLDS.speed_margin))  # of a logarithm of times
@@ -91,12 +90,8 @@ class Pair:
 
     def compared(self, finding: Finding, what: str, values: Sequence[Seeds], problem: str, error: float = 0.0,
                  **numbers: Any) -> Finding:
-        """The finding that two sets of shares make, with them among its numbers.
-
-        Args:
-            what: they are, in words.
-            error: standard error of their difference that has nothing to do with seeds.
-        """
+        """The finding that two sets of shares make, with them among its numbers; `what` they are, in words, and
+        `error`, a standard error of their difference that has nothing to do with seeds."""
         a, b = values
         apart = difference(a, b, THRESHOLDS.seed_sd, error)
         found = replace(finding, evidence=f"{what}: {self.sides(values)}, difference {apart}",
@@ -133,10 +128,10 @@ def speed(pair: Pair) -> Finding:
     That one side never reaches a level counts only where the final values differ: else it says where the level lies.
     """
     needs = f"at least {percent(THRESHOLDS.speed_margin)} fewer, and by more than the noise"
-    finding = partial(Finding, f"{SPEED_AXIS} to the same exact accuracy", *pair.labels, needs=needs)
+    finding = Finding(f"{SPEED_AXIS} to the same exact accuracy", *pair.labels, needs=needs)
     axes = pair.shared(SPEED_AXIS, "updates", "hours")
     if not pair.tag or SPEED_AXIS not in axes:
-        return finding(reason=f"the {SPEED_AXIS} of both are not known" if pair.tag else pair.problem)
+        return replace(finding, reason=f"the {SPEED_AXIS} of both are not known" if pair.tag else pair.problem)
     top = min(value for group in pair.groups for value in group.final(pair.tag, 0.0).values())
     starts = [run.series[pair.tag].values[0] for group in pair.groups for run in group.runs if run.has(pair.tag)]
     crossed = [level for level in THRESHOLDS.levels if max(starts) < level <= top - THRESHOLDS.accuracy_margin]
@@ -149,14 +144,14 @@ def speed(pair: Pair) -> Finding:
         apart[axis] = found = difference(b, a, THRESHOLDS.seed_log_time_sd)
         low, ratio, high = (number(float(np.exp(found.noise * sign - found.value))) for sign in (-1, 0, 1))
         words.append(f"{ratio} × the {axis} ({low} … {high})")
-    return finding(
-        evidence=f"to {percent(level)} {pair.sides(times[SPEED_AXIS])}: {'; '.join(words)}",
+    return replace(
+        finding, evidence=f"to {percent(level)} {pair.sides(times[SPEED_AXIS])}: {'; '.join(words)}",
         numbers={"level": level, **dict(zip(pair.labels, times[SPEED_AXIS], strict=True))},
         ratios={axis: float(np.exp(-found.value)) for axis, found in apart.items()},
     ).settled(apart[SPEED_AXIS], SPEED_MARGIN)
 
 
-def _alone(pair: Pair, finding: Callable[..., Finding]) -> Finding:
+def _alone(pair: Pair, finding: Finding) -> Finding:
     """No level that both clearly reach: one that only the side with the higher final accuracy reaches counts."""
     standing = final_accuracy(pair).standing
     ahead, behind = pair.groups if standing == Standing.BETTER else pair.groups[::-1]
@@ -165,9 +160,9 @@ def _alone(pair: Pair, finding: Callable[..., Finding]) -> Finding:
         times = ahead.reach(pair.tag, level, SPEED_AXIS)
         if best < level <= min(ahead.final(pair.tag, 0.0).values()) and np.isfinite(list(times.values())).all():
             evidence = f"to {percent(level)}: {ahead.label} {with_spread(times.values())}, {behind.label} never"
-            return finding(numbers={"level": level}, standing=standing, evidence=evidence)
+            return replace(finding, numbers={"level": level}, standing=standing, evidence=evidence)
     levels = listed([percent(level) for level in THRESHOLDS.levels])
-    return finding(reason=f"none of the levels {levels} is clearly reached by every seed of both")
+    return replace(finding, reason=f"none of the levels {levels} is clearly reached by every seed of both")
 
 
 def held_out(pair: Pair) -> Finding:
@@ -182,9 +177,9 @@ def held_out(pair: Pair) -> Finding:
     alike = [kind for kind in ours if kind in theirs]
     if not alike:
         return replace(finding, reason="no share of solved tasks is known of both alike")
-    kind = max(alike, key=lambda kind: (ours[kind].is_full, ours[kind].protocol == theirs[kind].protocol,
+    kind = max(alike, key=lambda kind: (kind != PASS_2, ours[kind].protocol == theirs[kind].protocol,
                                         ours[kind].tasks))
-    a, b = ours[kind], theirs[kind]
+    a, b, is_full = ours[kind], theirs[kind], kind != PASS_2
     if a.protocol != b.protocol:
         words = f"the score of {pair.labels[0]} is {a.protocol}, that of {pair.labels[1]} {b.protocol}"
         return replace(finding, numbers={"protocols": [a.protocol, b.protocol]}, reason=f"{words}: never compared")
@@ -192,8 +187,8 @@ def held_out(pair: Pair) -> Finding:
     paired = len(a.by_task.keys() & b.by_task.keys()) == max(tasks)
     error = paired_task_error(a.by_task, b.by_task) if paired else task_error(means, tasks)
     counts = " and ".join(dict.fromkeys(f"{count:,} tasks" for count in tasks))
-    what = (f"pass@2 of {a.protocol} evaluations ({kind}; {'task by task' if paired else 'as shares'})" if a.is_full
+    what = (f"pass@2 of {a.protocol} evaluations ({kind}; {'task by task' if paired else 'as shares'})" if is_full
             else f"pass@2, {a.protocol}, while training ({counts})")
     return pair.compared(
         finding, what, [a.by_seed, b.by_seed], pair.problem or "neither solves a held-out task" * (not any(means)),
-        error, tasks=tasks, protocol=a.protocol, paired_by_task=paired, source="full" if a.is_full else kind)
+        error, tasks=tasks, protocol=a.protocol, paired_by_task=paired, source="full" if is_full else kind)

@@ -2,14 +2,15 @@
 
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from trm_jax.comparison.groups import Group, equally_long
 from trm_jax.comparison.runs import AXES
+from trm_jax.comparison.statistics import part_means
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, HALTED_STEPS, LOSS, PASS_2, Q_HEAD, STEPS
 
@@ -23,10 +24,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter  # noq
 
 os.environ |= _named
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers, without the yellow that is lost on white; groups
-# beyond the seventh repeat them dashed. The page has its own for the dark, by the same numbers.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
-INK, PALE = "#333334", "#ddddde"  # not to be taken for a colour of a curve when the page puts its own in their place
+# Stand for colours of the page's style, which knows light and dark; groups beyond the last colour repeat them dashed.
+INK, PALE, COLOURS = "#0000e0", "#0000e1", [f"#0000f{index}" for index in range(7)]
 LOOK: dict[Any, Any] = {
     "font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": PALE, "axes.grid": True,
     "axes.labelcolor": INK, "axes.axisbelow": True, "grid.color": PALE, "grid.linewidth": 0.6, "xtick.color": PALE,
@@ -38,61 +37,52 @@ ENCODER = "train/encoder_relative_var", "train/encoder_collapse_ratio"
 GUIDES = {ANSWERED: THRESHOLDS.levels, EXACT: THRESHOLDS.levels, Q_HEAD: (THRESHOLDS.q_halt_accuracy,)}
 
 
-@dataclass(frozen=True)
-class Chart:
-    tag: str
-    axis: str
+def charts(groups: Sequence[Group], axis: str | None = None) -> list[tuple[str, str]]:
+    """Title and SVG of exact accuracy by every axis, then of what else the criteria look at; nothing that is empty.
 
-    @property
-    def title(self) -> str:
-        return f"{BY_TAG[self.tag].title}, by {AXES[self.axis]}"
-
-    def shows(self, group: Group) -> bool:
-        """It was logged and, in the case of a score, is not nothing but zeros."""
-        return group.has(self.tag) and group.has_axis(self.axis) and (
-            not BY_TAG[self.tag].is_evaluation or any(run.series[self.tag].values.any() for run in group.sound))
-
-
-def charts(groups: Sequence[Group], axis: str | None = None) -> list[Chart]:
-    """Exact accuracy by every axis, then what else the criteria look at; nothing that is empty.
-
-    Args:
-        axis: the usual one; by default the first that all groups have and are equally long on, else that all have.
+    The usual `axis` is by default the first that all groups have and are equally long on, else that all have.
     """
     shared = [axis for axis in AXES if all(group.has_axis(axis) for group in groups)]
     usual = axis or next((axis for axis in shared if equally_long(axis, *groups)), (shared or ["hours"])[0])
     exact = ANSWERED if any(group.exact == ANSWERED for group in groups) else EXACT
     steps = HALTED_STEPS if any(group.steps == HALTED_STEPS for group in groups) else STEPS
-    made = [Chart(exact, axis) for axis in dict.fromkeys([usual, "epochs", "updates", "hours"])]
-    made += [Chart(tag, usual) for tag in (PASS_2, Q_HEAD, steps, LOSS, *ENCODER)]
-    return [chart for chart in made if any(map(chart.shows, groups))]
+    wanted = [(exact, axis) for axis in dict.fromkeys([usual, "epochs", "updates", "hours"])]
+    wanted += [(tag, usual) for tag in (PASS_2, Q_HEAD, steps, LOSS, *ENCODER)]
+    drawn = [(tag, axis, shown) for tag, axis in wanted if (
+        shown := {index: group for index, group in enumerate(groups) if _has_curve(group, tag, axis)})]
+    titles = [f"{BY_TAG[tag].title}, by {AXES[axis]}" for tag, axis, _ in drawn]
+    return [(title, _svg(title, *chart)) for title, chart in zip(titles, drawn, strict=True)]
 
 
-def svg(chart: Chart, groups: Sequence[Group]) -> str:
+def _has_curve(group: Group, tag: str, axis: str) -> bool:
+    """It was logged and, in the case of a score, is not nothing but zeros."""
+    return group.has(tag) and group.has_axis(axis) and (
+        not BY_TAG[tag].is_evaluation or any(run.series[tag].values.any() for run in group.sound))
+
+
+def _svg(title: str, tag: str, axis: str, groups: Mapping[int, Group]) -> str:
     """The chart as an element of a page, its colours those of the page's style."""
     stream = io.StringIO()
-    with matplotlib.rc_context(LOOK | {"svg.hashsalt": f"{chart.tag} {chart.axis}"}):
+    with matplotlib.rc_context(LOOK | {"svg.hashsalt": f"{tag} {axis}"}):
         figure = Figure(figsize=(4.6, 2.75))
         figure.subplots_adjust(left=0.12, right=0.975, top=0.97, bottom=0.17)
-        _draw(figure.subplots(), chart, groups)
+        _draw(figure.subplots(), tag, axis, groups)
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg"):].replace(INK, "var(--soft)").replace(PALE, "var(--line)")
-    for index, colour in enumerate(COLOURS):
-        text = text.replace(colour, f"var(--g{index})")
-    return text.replace("<svg ", f'<svg role="img" aria-label="{chart.title}" ', 1)
+    text = re.sub("#0000f(.)", r"var(--g\1)", text)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
 
-def _draw(axes: Axes, chart: Chart, groups: Sequence[Group]) -> None:
-    metric, low, high = BY_TAG[chart.tag], np.inf, -np.inf
-    for index, group in enumerate(groups):
-        if chart.shows(group):
-            x, mean, spread = _curve(group, chart)
-            low, high, colour = min(low, mean.min()), max(high, mean.max()), COLOURS[index % len(COLOURS)]
-            axes.plot(x, mean, color=colour, marker="o" if len(x) < FEW else None,
-                      linestyle="-" if index < len(COLOURS) else "--")
-            axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.16, linewidth=0)
-    for level in GUIDES.get(chart.tag, ()):
+def _draw(axes: Axes, tag: str, axis: str, groups: Mapping[int, Group]) -> None:
+    metric, low, high = BY_TAG[tag], np.inf, -np.inf
+    for index, group in groups.items():
+        x, mean, spread = _curve(group, tag, axis)
+        low, high, colour = min(low, mean.min()), max(high, mean.max()), COLOURS[index % len(COLOURS)]
+        axes.plot(x, mean, color=colour, marker="o" if len(x) < FEW else None,
+                  linestyle="-" if index < len(COLOURS) else "--")
+        axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.16, linewidth=0)
+    for level in GUIDES.get(tag, ()):
         axes.axhline(level, color=INK, linewidth=0.7, linestyle=(0, (1, 3)))
     is_log = metric.log_scale and 0 < 10 * low < high
     axes.set_yscale("log" if is_log else "linear")
@@ -104,18 +94,15 @@ def _draw(axes: Axes, chart: Chart, groups: Sequence[Group]) -> None:
     if metric.share and not metric.is_evaluation:
         axes.set_ylim(0, 1.02)
     axes.set_xlim(left=0)
-    axes.set_xlabel(AXES[chart.axis])
+    axes.set_xlabel(AXES[axis])
 
 
-def _curve(group: Group, chart: Chart) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _curve(group: Group, tag: str, axis: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where, mean over the seeds at the same steps, and their standard deviation, as far as all of them came."""
-    found = []  # steps and values of each seed, both means over parts of what was logged
-    for run in group.sound:
-        series = run.series[chart.tag]
-        found.append([np.array([part.mean() for part in np.array_split(column, min(PARTS, len(column)))])
-                      for column in (series.steps, series.values)])
+    found = [[part_means(column, PARTS) for column in (run.series[tag].steps, run.series[tag].values)]
+             for run in group.sound]  # steps and values of each seed
     steps = found[0][0]
     steps = steps[steps <= max(steps[0], min(ends[-1] for ends, _ in found))]
-    places = np.array([np.interp(steps, *run.axes[chart.axis]) for run in group.sound])
+    places = np.array([np.interp(steps, *run.axes[axis]) for run in group.sound])
     values = np.array([np.interp(steps, at, means) for at, means in found])
     return places.mean(axis=0), values.mean(axis=0), values.std(axis=0) * np.sqrt(len(values) / max(len(values) - 1, 1))

@@ -1,6 +1,7 @@
 """TensorBoard event files of any writer (tensorboardX, PyTorch, TensorFlow) → the series and texts of a run."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ EVENT_FILES = "*events.out.tfevents.*"
 TEXT_SUFFIX = "/text_summary"  # what tensorboardX and torch append to the tag of a text
 HOURS = "hours"  # the series that reading adds: how long processes had been writing this run
 Text = tuple[int, str]  # step and content
-Points = list[tuple[float, float]]  # step and value, as they were written
+Points = dict[str, dict[float, float]]  # tag → step → value
 
 
 class RunError(ValueError):
@@ -62,22 +63,24 @@ def read_events(folder: Path) -> tuple[dict[str, Series], dict[str, Text]]:
     if not files:
         raise RunError(f"{paths[0]}: no record in it has a right checksum, so that TensorBoard reads nothing of it "
                        "either: it is empty or damaged, or its writer leaves checksums out")
-    series: dict[str, list[Points]] = defaultdict(list)
+    points: Points = defaultdict(dict)
     texts: dict[str, Text] = {}
     elapsed_s, end_s = 0.0, 0.0
-    for walls_s, points, file_texts in files:
+    for walls_s, found, file_texts in files:
         start_s = max(walls_s[0], end_s)  # two writers at once count once, and the time between two not at all
-        points[HOURS] = [(step, (elapsed_s + max(wall_s - start_s, 0.0)) / 3600) for step, wall_s in points[HOURS]]
+        found[HOURS] = {step: (elapsed_s + max(wall_s - start_s, 0.0)) / 3600 for step, wall_s in found[HOURS].items()}
         elapsed_s, end_s = elapsed_s + max(walls_s[-1] - start_s, 0.0), max(walls_s[-1], end_s)
         texts |= file_texts
-        for tag, found in points.items():
-            series[tag] += [found] if found else []
-    return {tag: _joined(parts) for tag, parts in sorted(series.items()) if parts}, texts
+        for tag, later in found.items():
+            first = min(later, default=np.inf)
+            points[tag] = {step: value for step, value in points[tag].items() if step < first} | later
+    return {tag: _series(found) for tag, found in sorted(points.items()) if found}, texts
 
 
-def _read(path: Path) -> tuple[list[float], dict[str, Points], dict[str, Text]]:
-    """Of one file: wall time of every event, in s; tag → (step, value) of scalars, with wall times as HOURS; texts."""
-    walls_s, points, texts = [], defaultdict(list), {}
+def _read(path: Path) -> tuple[list[float], Points, dict[str, Text]]:
+    """Of one file: wall time of every event, in s; its scalars, with wall times as HOURS; its texts."""
+    walls_s, texts = [], {}
+    points: Points = defaultdict(dict)
     for event in LegacyEventFileLoader(str(path)).Load():
         walls_s.append(event.wall_time)
         found = {}
@@ -90,16 +93,11 @@ def _read(path: Path) -> tuple[list[float], dict[str, Points], dict[str, Text]]:
             elif value.tensor.dtype not in (0, DT_STRING) and (numbers := make_ndarray(value.tensor)).size == 1:
                 found[value.tag] = float(numbers.reshape(()))  # TensorFlow writes histograms as tensors too
         for tag, number in (found | {HOURS: event.wall_time} if found else {}).items():
-            points[tag].append((event.step, number))
+            points[tag][event.step] = number  # what was written last counts
     return walls_s, points, texts
 
 
-def _joined(parts: list[Points]) -> Series:
-    """One series of the points of every file, the earliest first; within a file, what was written last counts."""
-    points: dict[float, float] = {}
-    for later in parts:
-        start = min(step for step, _ in later)
-        points = {step: value for step, value in points.items() if step < start} | dict(later)
+def _series(points: Mapping[float, float]) -> Series:
     steps, values = np.array(sorted(points.items()), float).T
     finite = np.isfinite(values)
     return Series(steps[finite], values[finite], bad_steps=steps[~finite])

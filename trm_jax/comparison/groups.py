@@ -27,7 +27,6 @@ class Score:
     tasks: int
     by_seed: Seeds
     by_task: Mapping[str, float]  # mean over the seeds; empty where not recorded
-    is_full: bool = True
 
 
 class Group:
@@ -92,7 +91,7 @@ class Group:
                                      {task: float(np.mean([share[task] for share in shares])) for task in common})
         if self.has(PASS_2):
             final = {seed: float(np.nan_to_num(share)) for seed, share in self.final(PASS_2, 0.0, until).items()}
-            scores[PASS_2] = Score(self.protocol, self.runs[0].eval_tasks, final, {}, is_full=False)
+            scores[PASS_2] = Score(self.protocol, self.runs[0].eval_tasks, final, {})
         return scores
 
     def unready(self, tag: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from trm_jax.comparison.criteria import Finding
 from trm_jax.comparison.groups import Group
-from trm_jax.comparison.statistics import Standing, difference
+from trm_jax.comparison.statistics import Standing, difference, part_means
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.wording import number, percent, with_spread
 from trm_jax.metric_table import BY_TAG, EXACT, Q_HEAD
@@ -51,7 +51,7 @@ def act_steps(group: Group, q_head: Finding) -> Finding:
     if problem := group.unready(tag):
         return replace(finding, reason=problem)
     final = {seed: value for seed, value in group.final(tag).items() if np.isfinite(value)}
-    moved = {run.seed: movement(run.series[tag].values) for run in group.sound}
+    moved = {run.seed: float(np.ptp(part_means(run.series[tag].values, 10))) for run in group.sound}
     right = group.final(group.exact)
     faults, remark = {}, ""
     for seed, value in final.items():
@@ -77,8 +77,3 @@ def fewest_steps(exploration_prob: float, max_steps: int) -> float:
     """
     goes_on = exploration_prob * np.linspace(1, 0, max_steps)[:-1]  # from step 1, 2, …, where 1 − (steps − 1)/(max − 1)
     return float(1 + np.cumprod(goes_on).sum())
-
-
-def movement(values: np.ndarray) -> float:
-    """How far the lowest and the highest of ten equal parts of a curve lie apart."""
-    return float(np.ptp([part.mean() for part in np.array_split(values, min(10, len(values)))]))

@@ -14,14 +14,14 @@ import numpy as np
 from trm_jax import pages
 from trm_jax.comparison import plan
 from trm_jax.comparison.criteria import Finding
-from trm_jax.comparison.curves import COLOURS, Chart, svg
+from trm_jax.comparison.curves import COLOURS
 from trm_jax.comparison.groups import Group
 from trm_jax.comparison.runs import AXES, ORIGINAL
 from trm_jax.comparison.statistics import Standing
 from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.verdict import Verdict
 from trm_jax.comparison.wording import number, seeds, with_spread
-from trm_jax.metric_table import METRICS, Q_HEAD
+from trm_jax.metric_table import METRICS, PASS_2, Q_HEAD
 
 NOTHING = "–"
 WIDTH, SHOWN_LINES = 110, 15  # characters of a line that is wrapped; lines at most, without --all
@@ -101,7 +101,7 @@ def _final(group: Group, tag: str) -> str:
 
 def _score(group: Group) -> str:
     """Pass@2 with its word: that of the largest full evaluation, or of training."""
-    best = max(group.scores().values(), key=lambda score: (score.is_full, score.tasks), default=None)
+    _, best = max(group.scores().items(), key=lambda found: (found[0] != PASS_2, found[1].tasks), default=("", None))
     return f"{with_spread(best.by_seed.values())} {best.protocol}" if best else NOTHING
 
 
@@ -114,9 +114,6 @@ def _times(group: Group, axis: str) -> str:
         some = "" if len(there) == len(times) else f" ({len(there)} of {len(times)})"
         texts.append(number(float(np.mean(there))) + some if there else "never")
     return "never" if set(texts) == {"never"} else " / ".join(texts) or NOTHING
-
-
-# ── Terminal ──
 
 
 def short_answer(verdict: Verdict, report: Path) -> str:
@@ -146,10 +143,7 @@ def as_text(rows: Sequence[Row]) -> str:
                      if len(row) > 1 else row[0] for row in rows)
 
 
-# ── Files ──
-
-
-def write(folder: Path, groups: Sequence[Group], verdict: Verdict, charts: Sequence[Chart]) -> Path:
+def write(folder: Path, groups: Sequence[Group], verdict: Verdict, charts: Sequence[tuple[str, str]]) -> Path:
     """Writes summary.json, strict JSON with every number, and report.html, whose path it returns."""
     folder.mkdir(parents=True, exist_ok=True)
     said = asdict(verdict)
@@ -161,7 +155,7 @@ def write(folder: Path, groups: Sequence[Group], verdict: Verdict, charts: Seque
     return folder / "report.html"
 
 
-def page(groups: Sequence[Group], verdict: Verdict, charts: Sequence[Chart]) -> str:
+def page(groups: Sequence[Group], verdict: Verdict, charts: Sequence[tuple[str, str]]) -> str:
     """The comparison as one HTML page that needs nothing but itself."""
     found = sections(groups, verdict)
     marks = {_name(group): f'<i class="swatch" style="background: var(--g{index % len(COLOURS)})"></i>'
@@ -173,8 +167,8 @@ def page(groups: Sequence[Group], verdict: Verdict, charts: Sequence[Chart]) -> 
               for title, rows in found.items()}
     return pages.build(__package__, {
         "title": escape(verdict.headline), "key_table": tables.pop("Key numbers"), "tables": "\n".join(tables.values()),
-        "charts": "".join(f'<figure class="card"><figcaption>{escape(chart.title)}</figcaption>'
-                          f"{svg(chart, groups)}</figure>" for chart in charts)})
+        "charts": "".join(f'<figure class="card"><figcaption>{escape(title)}</figcaption>{svg}</figure>'
+                          for title, svg in charts)})
 
 
 def _table(rows: Sequence[Row], marks: Mapping[str, str]) -> str:

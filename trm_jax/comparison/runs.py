@@ -1,5 +1,4 @@
-"""A training run as its folder tells it: series, configuration, what it was started as, full evaluations, and the axes
-along which it can be laid over other runs."""
+"""A training run as its folder tells it: series, configuration, what it was started as, full evaluations, and axes."""
 
 import json
 import re
@@ -29,7 +28,6 @@ TORCH_SECTIONS = {  # field of the PyTorch project → section of ours; encoder_
     "global_batch_size": "data", "max_train_groups": "data", "max_eval_groups": "data", "epochs": "train",
     "seed": "train", "load_pretrained_decoder": "train", "lr_min_ratio": "optim", "num_act_steps": "mode",
     "halt_max_steps": "arch", "halt_exploration_prob": "arch"}
-TORCH_NO_SETTINGS = ("arch", "run_name", "project_name", "checkpoint_path")
 Config = Mapping[str, Mapping[str, Any]]  # section → field → value
 
 
@@ -189,7 +187,7 @@ def _named_as_ours(theirs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The configuration of a PyTorch run in our sections; its mode is in none of their fields."""
     ours: dict[str, dict[str, Any]] = {}
     for name, value in {**theirs, **(theirs.get("arch") or {})}.items():
-        if name not in TORCH_NO_SETTINGS and value is not None:
+        if name not in ("arch", "run_name", "project_name", "checkpoint_path") and value is not None:
             section = "encoder" if name.startswith("encoder_") else TORCH_SECTIONS.get(name, "torch")
             ours.setdefault(section, {})[name.removeprefix("encoder_")] = value
     return ours

@@ -98,3 +98,8 @@ def first_at(steps: np.ndarray, values: np.ndarray, level: float) -> float:
     at = int(np.searchsorted(rising, level))
     around = slice(max(at - 1, 0), at + 1)
     return float(np.interp(level, rising[around], steps[around])) if at < len(rising) else np.inf
+
+
+def part_means(values: np.ndarray, count: int) -> np.ndarray:
+    """Means over so many equal parts of a curve; of fewer points, the points."""
+    return np.array([part.mean() for part in np.array_split(values, min(count, len(values)))])

@@ -38,11 +38,8 @@ class Verdict:
 
 
 def judge(groups: list[Group], max_seeds: int | None = None) -> Verdict:
-    """Judges the plan's question; the baselines O1 and L1, or what stands for them, decide.
-
-    Args:
-        max_seeds: with so many of each baseline and nothing decided, the next step follows the lean.
-    """
+    """Judges the plan's question; the baselines O1 and L1, or what stands for them, decide. With `max_seeds` of each
+    and nothing decided, the next step follows the lean."""
     bases = baselines(groups)
     rest = [group for group in groups if group not in bases.values()]
     others = [final_accuracy(Pair(group, base)) for group in rest for base in bases.values()]
