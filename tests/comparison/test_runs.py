@@ -7,22 +7,19 @@ import pytest
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.types_pb2 import DT_DOUBLE
 from tensorboard.summary.writer.record_writer import RecordWriter
-from tensorboardX import SummaryWriter
 
 from tests.comparison.fabricate import BATCHES, START_S, between, run, scalars, until, write
 from trm_jax.comparison.events import HOURS, RunError, read_events
 from trm_jax.comparison.runs import load_run
+from trm_jax.run import summaries
 
 
-@pytest.mark.parametrize("new_style", [None, False, True])
+@pytest.mark.parametrize("new_style", [False, True])
 def test_scalars_and_texts_of_every_writer(tmp_path, new_style):
-    """tensorboardX, torch's, and torch's as TensorFlow writes them."""
-    writer_class, how = SummaryWriter, {}
-    if new_style is not None:
-        writer_class, how = pytest.importorskip("torch.utils.tensorboard").SummaryWriter, {"new_style": new_style}
-    with writer_class(str(tmp_path)) as writer:
+    """torch's, which are tensorboardX's too, and torch's as TensorFlow writes them; of ours: `test_writer`."""
+    with pytest.importorskip("torch.utils.tensorboard").SummaryWriter(str(tmp_path)) as writer:
         for step in (0, 10, 20):
-            writer.add_scalar("train/loss", 1 / (step + 1), step, **how)
+            writer.add_scalar("train/loss", 1 / (step + 1), step, new_style=new_style)
         writer.add_text("config", '{"mode": {"name": "online"}}')
         writer.add_image("eval/grid", np.zeros((3, 4, 4), np.uint8), 4)
     series, texts = read_events(tmp_path)
@@ -68,8 +65,9 @@ def test_values_that_are_not_finite_are_kept_apart_and_numbers_in_tensors_read(t
 @pytest.mark.parametrize(("last", "diverged"), [(1000, True), (BATCHES, False)])
 def test_a_run_that_says_why_it_stopped_has_diverged_until_it_has_passed_that(tmp_path, last, diverged):
     write(tmp_path, until(1250, scalars("o1")))
-    with SummaryWriter(str(tmp_path), filename_suffix=".failed") as writer:
-        writer.add_text("failed", "```\nthe loss is not finite\nTraceback …\n```", 1250, walltime=START_S + 1251)
+    with (tmp_path / f"events.out.tfevents.{int(START_S)}.failed").open("wb") as stream:
+        RecordWriter(stream).write(Event(wall_time=START_S + 1251, step=1250, summary=summaries.text(
+            "failed", "the loss is not finite\nTraceback …")).SerializeToString())
     steps, loss = until(last, scalars("o1"))["train/loss"]
     write(tmp_path, {"train/loss": (steps[steps > 900], loss[steps > 900])}, start_s=START_S + 86_400)
     found = load_run(tmp_path, "o1")

@@ -4,8 +4,8 @@ import errno
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import plugin_data_pb2
-from tensorboardX.proto.layout_pb2 import Layout
 
 from trm_jax import metric_table
 from trm_jax.run import events

@@ -1,4 +1,4 @@
-"""TensorBoard event files of any writer (tensorboardX, PyTorch, TensorFlow) → the series and texts of a run."""
+"""TensorBoard event files of any writer (ours, tensorboardX, PyTorch, TensorFlow) → the series and texts of a run."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from trm_jax.comparison.thresholds import THRESHOLDS
 
 EVENT_FILES = "*events.out.tfevents.*"
-TEXT_SUFFIX = "/text_summary"  # what tensorboardX and torch append to the tag of a text
+TEXT_SUFFIX = "/text_summary"  # what most writers append to the tag of a text
 HOURS = "hours"  # the series that reading adds: how long processes had been writing this run
 Text = tuple[int, str]  # step and content
 Points = dict[str, dict[float, float]]  # tag → step → value

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.record_writer import RecordWriter
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from trm_jax.run.reasons import reason
 
@@ -60,7 +60,7 @@ class EventFiles:
                 while self._path().exists():  # of an earlier start in this second
                     self._files += 1
                 self._whole = 0
-                self._file = RecordWriter(str(self._path()))
+                self._file = RecordWriter(self._path().open("wb"))
                 self._file.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
             for event in self._waiting:
                 self._file.write(event.SerializeToString())

@@ -11,10 +11,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.summary import custom_scalars, hparams, image, text
 
 from trm_jax import metric_table
+from trm_jax.run import summaries
 from trm_jax.run.events import EventFiles
 
 FAILED = "failed"  # tag of the text that says why a run stopped
@@ -32,43 +31,35 @@ class Writer:
         self._events = EventFiles(workdir, done + 1, say) if jax.process_index() == 0 else None
 
     def start(self, config: Mapping[str, Mapping[str, Any]]) -> None:
-        """Writes the resolved config, as a text and as hyper-parameters, and the layout of the charts.
-
-        The list of an experiment's hyper-parameters is left out: TensorBoard then makes it of all the runs, those
-        in which they differ first, with every scalar as a metric.
-        """
+        """Writes the resolved config, as a text and as hyper-parameters, and the layout of the charts."""
         if self._events is None:
             return
         self.text("config", dict(config))
         flat = {f"{section}.{field}": value if isinstance(value, bool | int | float | str) else str(value)
                 for section, fields in config.items() for field, value in fields.items()}
-        _, session, self._success = hparams(flat, {})
-        self._events.add(session)
-        charts = {topic: {name: ["Multiline", tags] for name, tags in of_topic.items()}
-                  for topic, of_topic in metric_table.layout().items()}
-        self._events.add(custom_scalars(charts))
+        self._events.add(summaries.hyper_parameters(flat))
+        self._events.add(summaries.charts(metric_table.layout()))
 
     def finish(self) -> None:
         """Marks the run as one that has come to its end."""
         if self._events is not None:
-            self._events.add(self._success)
+            self._events.add(summaries.finished())
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes tag → value at `step` (batches finished), tags as they are: the library would rename pass@1."""
+        """Writes tag → value at `step` (batches finished)."""
         if self._events is not None:
-            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
-            self._events.add(summary, step)
+            self._events.add(summaries.scalars(values), step)
 
     def text(self, tag: str, content: str | Mapping[str, Any], step: int = 0) -> None:
         """Writes a text, or a mapping as JSON."""
         if self._events is not None:
             shown = content if isinstance(content, str) else json.dumps(content, indent=2)
-            self._events.add(text(tag, f"```\n{shown}\n```"), step)
+            self._events.add(summaries.text(tag, shown), step)
 
     def image(self, tag: str, picture: np.ndarray, step: int) -> None:
         """Writes a picture (height, width, 3) uint8."""
         if self._events is not None:
-            self._events.add(image(tag, picture, dataformats="HWC"), step)
+            self._events.add(summaries.image(tag, picture), step)
 
     def close(self) -> None:
         """Writes what is still buffered."""
