@@ -21,6 +21,10 @@ READING = (OSError, ValueError, KeyError, TypeError, RuntimeError)  # what the l
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
 
+# Each array is written whole, by one device: of slices of it, one for each device, every one would be compiled first.
+ocp.type_handlers.register_type_handler(jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False),
+                                        override=True)
+
 
 def _unraisable(problem: "sys.UnraisableHookArgs", shown: Callable[[Any], Any] = sys.unraisablehook) -> None:
     """Drops what each array's writer says, at its own end, of a save that has failed before: a page for every one."""
