@@ -17,12 +17,16 @@ from safetensors import SafetensorError, safe_open
 from trm_jax.paths import LFS_POINTER, foreign, git_lfs_command
 from trm_jax.run.bar import Bar
 
-# torch.compile (at any depth), data parallel and averaging, loss head, Lightning's attribute.
-COMPILED = re.compile(r"(?:^|(?<=\.))_orig_mod\.")
-WRAPPERS = re.compile(r"^(?:(?:module|model|ema_model|net)\.)+")
+# At any depth: torch.compile, FSDP, activation checkpointing. In front: data parallel and averaging, loss head,
+# Lightning's attribute.
+WITHIN = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+WRAPPERS = re.compile(r"^(?:(?:module|model|ema_model|online_model|net)\.)+")
 PARTS = ("inner.", "encoder.")  # of a model, with which the names of its tensors begin
+AVERAGED, RAW = "ema_model", "online_model"  # ema_pytorch's, side by side in one state dict
 # What is no part of the model, by its name without the prefixes, and why it is skipped.
-SKIPPED = {"n_averaged": "counts the updates of a moving average (torch.optim.swa_utils)"}
+SKIPPED = {"n_averaged": "counts the updates of a moving average (torch.optim.swa_utils)",
+           "step": "counts the updates of a moving average (ema_pytorch)",
+           "initted": "whether a moving average has begun (ema_pytorch)"}
 CONFIG_FILE = "all_config.yaml"
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 HASH_BLOCK_BYTES = 1 << 24
@@ -80,7 +84,7 @@ def map_tensors(path: Path, entry: str = "") -> tuple[str, dict[str, torch.Tenso
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise CheckpointError(f"{path} holds {key!r}, a {type(value).__name__} and no tensor: give a bare state "
                                   "dict, e.g. the 'model' entry of a training checkpoint saved by itself")
-        name = WRAPPERS.sub("", COMPILED.sub("", key))
+        name = _plain(key)
         if value.dtype not in FLOATS and name not in SKIPPED:
             raise CheckpointError(f"{key} in {path} is {value.dtype}; float32, float16 and bfloat16 can be converted")
         if name in tensors:
@@ -105,14 +109,22 @@ def _state_dict(path: Path, content: dict, entry: str) -> tuple[str, dict]:
 
 def _models(content: dict, entry: str = "") -> Iterator[tuple[str, dict]]:
     """Dotted path and state dict of every model in nested dicts, told by the names of its tensors."""
-    names = [WRAPPERS.sub("", COMPILED.sub("", key)) for key, value in content.items()
-             if isinstance(key, str) and isinstance(value, torch.Tensor)]
-    if any(name.startswith(PARTS) for name in names):
+    names = [key for key, value in content.items() if isinstance(key, str) and isinstance(value, torch.Tensor)]
+    if all(any(name.startswith(f"{half}.") for name in names) for half in (AVERAGED, RAW)):
+        for half in (AVERAGED, RAW):
+            yield f"{entry}.{half}".lstrip("."), {name: content[name] for name in names if name.startswith(f"{half}.")}
+        return
+    if any(_plain(name).startswith(PARTS) for name in names):
         yield entry, content
         return
     for key, value in content.items():
         if isinstance(value, dict):
             yield from _models(value, f"{entry}.{key}".lstrip("."))
+
+
+def _plain(key: str) -> str:
+    """The name of a tensor without what wrappers have added to it."""
+    return WRAPPERS.sub("", WITHIN.sub("", key))
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -16,10 +16,16 @@ def under(prefix, state=STATE):
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
-def compiled_within(state):
-    """As of a model of which parts were compiled by themselves."""
-    return {name.replace("L_level.", "L_level._orig_mod.", 1): tensor
+def wrapped_within(state):
+    """As of a model of which parts were compiled, sharded and checkpointed by themselves."""
+    return {name.replace("L_level.", "L_level._orig_mod.", 1).replace("layers.0.", "_fsdp_wrapped_module.layers.0.")
+            .replace("layers.1.", "layers.1._checkpoint_wrapped_module."): tensor
             for name, tensor in under("module.", state).items()}
+
+
+def ema_pytorch(**halves):
+    return {f"{half}.{name}": tensor for half, state in halves.items() for name, tensor in state.items()} | {
+        "initted": torch.tensor(True), "step": torch.tensor(7)}
 
 
 FORMS = {
@@ -28,7 +34,8 @@ FORMS = {
                    "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(2)}}}]}, "state_dict"),
     "nested": ({"state": {"model": under("module._orig_mod.model.")}}, "state.model"),
     "averaged": (under("module.") | {"n_averaged": torch.tensor(7)}, ""),
-    "compiled within": (compiled_within(STATE), ""),
+    "ema_pytorch": (ema_pytorch(ema_model=STATE), ""),
+    "wrapped within": (wrapped_within(STATE), ""),
 }
 
 
@@ -55,16 +62,25 @@ def test_wrappers_are_unwrapped(form, bare, tmp_path, capsys):
     found = converted(source, tmp_path / "out")
     assert_same(found, bare)
     assert (f"its entry {entry!r} was read" in capsys.readouterr().out) == bool(entry)
-    skipped = {key.name: key.skipped for key in found[0].keys if key.parameter is None}
-    assert skipped.get("n_averaged") == (SKIPPED["n_averaged"] if form == "averaged" else None)
+    skipped = {key.name: key.skipped for key in found[0].keys if key.skipped in SKIPPED.values()}
+    assert skipped == {name: SKIPPED[name] for name in {"averaged": ["n_averaged"],
+                                                        "ema_pytorch": ["initted", "step"]}.get(form, [])}
 
 
-def test_one_of_several_models_is_named(bare, tmp_path, capsys):
+DOUBLED = {name: tensor * 2 for name, tensor in STATE.items()}
+
+
+@pytest.mark.parametrize(("content", "entries"), [
+    ({"raw": DOUBLED, "ema": STATE}, ["raw", "ema"]),
+    (ema_pytorch(online_model=DOUBLED, ema_model=STATE), ["ema_model", "online_model"])])
+def test_one_of_several_models_is_named(content, entries, bare, tmp_path, capsys):
     source = torch_files.write(tmp_path / "source", {}, prefix="")
-    torch.save({"raw": {name: tensor * 2 for name, tensor in STATE.items()}, "ema": STATE}, source)
-    assert error(capsys, source, tmp_path / "out").endswith("holds 2 state dicts: name one with --entry=raw or ema")
+    torch.save(content, source)
+    assert error(capsys, source, tmp_path / "out").endswith(
+        f"holds 2 state dicts: name one with --entry={' or '.join(entries)}")
     assert "--entry=x: no state dict" in error(capsys, source, tmp_path / "out", "--entry=x")
-    assert_same(converted(source, tmp_path / "out", "--entry=ema"), bare)
+    averaged = next(entry for entry in entries if "ema" in entry)
+    assert_same(converted(source, tmp_path / "out", f"--entry={averaged}"), bare)
 
 
 @pytest.mark.parametrize("first_byte", [None, 0x80, 0x50])
