@@ -30,6 +30,7 @@ def test_an_encoder_a_mode_and_a_source_are_added_as_it_says(tmp_path, one_devic
         config.data.source = f"text:{tmp_path}"
         config.mode.name = "forgetful"
         config.encoder.type = "pooled_mean"
+        config.train.eval_interval = 10  # it is not scored: another program for an encoder that is of known parts
         state = train(config, tmp_path / "run")
     finally:
         for table, before in tables:
@@ -52,5 +53,5 @@ def test_the_cells_of_the_quick_start_run(source, tmp_path, monkeypatch, capsys,
             assert cell["outputs"] == [] and cell["execution_count"] is None
             exec("".join(cell["source"]), names)
     shown = capsys.readouterr().out
-    assert "attempt 1" in shown and "PIL" in shown and "Figure" in shown
+    assert "attempt 1" in shown and shown.count("<PIL.") == 2  # a picture in every front end, as a Figure is not
     assert (tmp_path / "runs" / "quickstart" / "config.json").exists()
