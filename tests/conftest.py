@@ -99,18 +99,19 @@ def eager() -> Iterator[None]:
 # What `--quick` leaves out: these compile whole models, or start commands.
 SLOW = (
     "benchmarks/", "models/", "tools/", "dynamics/test_trajectories.py", "dynamics/test_inference.py",
-    "dynamics/test_table.py", "dynamics/test_search.py", "run/test_interrupt.py", "run/test_start.py",
-    "run/test_checkpoint.py", "run/test_lock.py", "run/test_processes.py", "run/test_programs.py",
-    "run/test_settings.py", "run/test_startup.py", "run/test_watching.py", "test_adapt.py", "test_bad_input.py",
-    "test_command.py", "test_contributing.py", "test_evaluate.py", "test_gpu_programs.py", "test_parity_required.py",
-    "test_solve.py", "test_train.py",
+    "dynamics/test_table.py", "dynamics/test_search.py", "run/test_checkpoint.py", "run/test_continuation.py",
+    "run/test_interrupt.py", "run/test_lock.py", "run/test_processes.py", "run/test_programs.py",
+    "run/test_settings.py", "run/test_start.py", "run/test_startup.py", "run/test_watching.py", "test_adapt.py",
+    "test_bad_input.py", "test_command.py", "test_contributing.py", "test_evaluate.py", "test_evaluate_errors.py",
+    "test_gpu_programs.py", "test_parity_required.py", "test_solve.py", "test_train.py",
 )
 
 
 # A file is tested by one worker, which makes its runs and programs once; so are files whose programs are the same.
 SHARING = {"run/test_programs.py": "test_train.py", "test_adapt.py": "test_train.py",
-           "run/test_interrupt.py": "test_bad_input.py", "run/test_settings.py": "test_bad_input.py",
-           "test_contributing.py": "test_bad_input.py", "test_solve.py": "test_evaluate.py"}
+           "run/test_continuation.py": "test_bad_input.py", "run/test_interrupt.py": "test_bad_input.py",
+           "run/test_settings.py": "test_bad_input.py", "test_contributing.py": "test_bad_input.py",
+           "test_evaluate_errors.py": "test_evaluate.py", "test_solve.py": "test_evaluate.py"}
 # The longest come first: none is left over.
 LONGEST = ("test_train.py", "run/test_programs.py", "test_adapt.py", "test_bad_input.py", "run/test_interrupt.py",
            "models/test_encoders.py", "dynamics/test_trajectories.py", "test_gpu_programs.py", "models/test_decoder.py",

@@ -12,7 +12,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests import tiny
+from trm_jax.data.arc.tasks import TaskError
+from trm_jax.errors import ConfigError
 from trm_jax.models import decoder
+from trm_jax.train import train
 
 PRESETS = sorted(path.stem for path in Path("configs").glob("*.py") if path.stem not in ("__init__", "base"))
 PLANNED = [name for name in PRESETS if name not in ("small", "t1", "t2")]  # those of the experiment plan
@@ -67,3 +70,13 @@ def leaves(tree: Any) -> list[tuple[str, np.ndarray]]:
 def assert_same_bits(one: Any, other: Any) -> None:
     for (path, a), (_, b) in zip(leaves(one), leaves(other), strict=True):
         assert a.tobytes() == b.tobytes(), path
+
+
+def refused(config: ConfigDict, workdir: Path) -> str:
+    """The one line that refuses `config`; `workdir` is left as it is."""
+    before = sorted(workdir.rglob("*"))
+    with pytest.raises((ConfigError, TaskError)) as error:
+        train(config, workdir)
+    assert "\n" not in str(error.value)
+    assert sorted(workdir.rglob("*")) == before
+    return str(error.value)
