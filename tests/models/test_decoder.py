@@ -104,7 +104,7 @@ def test_only_the_last_h_cycle_carries_gradient():
     of_three = jax.jit(jax.grad(lambda c: three(start, tokens, c)[1].sum()))(context)
     of_one = jax.jit(jax.grad(lambda c: one(middle, tokens, c)[1].sum()))(context)
     np.testing.assert_allclose(of_three, of_one, rtol=1e-5, atol=1e-6)
-    assert float(jnp.abs(of_three).max()) > 0
+    assert np.abs(of_three).max() > 0
 
 
 def test_compiled_program_does_not_grow_with_cycles():
@@ -122,7 +122,7 @@ def test_initial_statistics():
     _, params, buffers = split(model)
     kernel = params["L_level"]["layers"][0]["mixer"]["qkv_proj"]["kernel"]
     assert float(kernel.std()) == pytest.approx(128**-0.5, rel=0.02)
-    assert float(jnp.abs(kernel).max()) <= 2 * 128**-0.5 / 0.8796
+    assert np.abs(kernel).max() <= 2 * 128**-0.5 / 0.8796
     assert float(params["embed_tokens"]["embedding"].std()) == pytest.approx(128**-0.5, rel=0.05)
     assert not params["q_head"]["kernel"].any() and (params["q_head"]["bias"] == -5).all()
     assert set(buffers) == {"H_init", "L_init"}
@@ -139,7 +139,7 @@ def test_bfloat16_activations_stay_close_to_float32():
 @pytest.mark.parametrize("mlp_t", [False, True])
 def test_remat_changes_no_gradient_and_keeps_less(mlp_t):
     rng = np.random.default_rng(0)
-    tokens, context = jnp.asarray(rng.integers(0, 12, (2, 4))), jnp.asarray(rng.normal(size=(2, 2, 16)), jnp.float32)
+    tokens, context = rng.integers(0, 12, (2, 4), np.int32), rng.normal(size=(2, 2, 16)).astype(np.float32)
     R = jnp.asarray(rng.normal(size=(2, 4, 12)), jnp.float32)
     found, kept = {}, {}
     for how in REMAT:
@@ -155,7 +155,7 @@ def test_remat_changes_no_gradient_and_keeps_less(mlp_t):
         kept[how] = sum(leaf.size for leaf in jax.tree.leaves(residuals))
     for how in ("dots", "full"):
         jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(
-            ours, theirs, rtol=0, atol=1e-5 * max(1.0, float(jnp.abs(theirs).max()))), found[how], found["none"])
+            ours, theirs, rtol=0, atol=1e-5 * max(1.0, float(np.abs(theirs).max()))), found[how], found["none"])
     assert kept["none"] > kept["dots"] > kept["full"]
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from configs import base
+from configs import base, o1
 from tests import tiny
 from trm_jax.errors import ConfigError
 from trm_jax.models.remat import REMAT
@@ -65,9 +65,9 @@ def test_the_fused_attention_by_name_is_refused_in_one_line_where_it_does_not_ru
 
 
 def test_the_fastest_remat_that_fits_is_taken():
-    rows = 4
-    kept = {how: kept_bytes(changed(HALF, remat=how).arch, HALF.encoder, HALF.seq_len, rows) for how in REMAT}
+    small, rows = changed(tiny.settings(o1.get_config("tiny")), forward_dtype="bfloat16"), 4
+    kept = {how: kept_bytes(changed(small, remat=how).arch, small.encoder, small.seq_len, rows) for how in REMAT}
     assert kept["none"] > kept["dots"] > kept["full"] > 0
     for how, available in (("none", 1e15), ("dots", kept["dots"] / 0.85 + 1), ("full", kept["full"]), ("full", 1)):
-        assert fitting_remat(HALF, rows, int(available))[0] == how
-    assert "none would keep" in fitting_remat(HALF, rows, 1)[1]
+        assert fitting_remat(small, rows, int(available))[0] == how
+    assert "none would keep" in fitting_remat(small, rows, 1)[1]

@@ -47,7 +47,7 @@ def loop_bodies(program):
 
 # Also with the rows of a device in two parts, whose gradients are added up before they are sent.
 @pytest.mark.parametrize(("name", "devices", "parts"), [
-    ("o1", 4, 2), ("r1", 4, 1), ("l1", 4, 2), ("e2", 8, 1), ("trm", 8, 1)])
+    ("o1", 4, 2), ("r1", 8, 1), ("l1", 4, 2), ("e3", 4, 2), ("trm", 8, 1)])
 def test_an_update_is_one_reduction_of_the_gradient(name, devices, parts, source, eager):
     """Nothing is gathered, no more than 1 % is sent besides, and no loop over cycles or parts sends at all.
 
