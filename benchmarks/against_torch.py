@@ -19,19 +19,16 @@ from typing import Any
 import jax
 import numpy as np
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from benchmarks import flops
 from benchmarks.jax_side import JaxSide, product_peak
 from benchmarks.turns import CHECKED, Timing, load_batches, starting_rows, take_turns
-from benchmarks.workload import parse_flags, settings_of
+from benchmarks.workload import needs_torch, parse_flags, start
 from trm_jax.data.arc.tasks import TaskError
 from trm_jax.dynamics.act import Batch
 from trm_jax.errors import ConfigError
-from trm_jax.run.machine import resolve
-from trm_jax.run.mesh import data_mesh
 from trm_jax.run.settings import Settings
-from trm_jax.run.startup import use_cores
 
 FORMS = {"eager": [False], "compile": [True], "both": [False, True]}  # under torch.compile or not
 
@@ -51,12 +48,10 @@ def opponent(settings: Settings) -> Callable[..., Any]:
     """What makes the side that the flags name. Raises ConfigError where PyTorch or the checkout cannot be had."""
     if settings.embeds_tasks:
         raise ConfigError(f"encoder.type={settings.encoder.type!r} has no counterpart in the PyTorch reference")
-    try:
+    with needs_torch():
         import torch
 
         from benchmarks.torch_side import TorchSide
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{error.name} is missing: pip install -e '.[convert]' -c constraints.txt") from None
     if jax.default_backend() == "gpu" and not torch.cuda.is_available():
         raise ConfigError("JAX runs on a GPU that PyTorch does not see; JAX_PLATFORMS=cpu compares on the CPU")
     if _ETRM.value is None:
@@ -105,13 +100,8 @@ def plain(timings: Sequence[Timing], rows: int, operations: float, peak: float) 
 
 
 def main(_: list[str]) -> None:
-    config = ConfigDict(_CONFIG.value)
-    if _ROWS.value is not None:
-        config.data.global_batch_size = _ROWS.value
-    use_cores(config.data.global_batch_size, config.eval.batch_size)
     try:
-        mesh = data_mesh()
-        settings, chosen = resolve(settings_of(config), mesh)
+        settings, mesh, where = start(_CONFIG.value, _ROWS.value)
         make, batches = opponent(settings), load_batches(settings)
         ours = JaxSide(settings, mesh, batches)
         theirs = [make(settings, ours.weights, batches, compiled=compiled, every_row=not _FRESH_ONLY.value)
@@ -126,9 +116,8 @@ def main(_: list[str]) -> None:
         return
     started = "" if settings.mode.name == "online" else (
         f", {starting_rows(settings, CHECKED, _STARTING.value).sum()} of them starting at each update")
-    print(f"{config_flags.get_config_filename(flags.FLAGS['config'])}: {rows} rows{started}; {mesh.size} × "
-          f"{mesh.devices.flat[0].device_kind}; {'; '.join(chosen)}; {operations / 1e9:,.2f} useful GFLOP a "
-          f"sample; peak of matrix products {peak / 1e9:,.0f} GFLOP/s\n")
+    print(f"{config_flags.get_config_filename(flags.FLAGS['config'])}: {rows} rows{started}; {where}; "
+          f"{operations / 1e9:,.2f} useful GFLOP a sample; peak of matrix products {peak / 1e9:,.0f} GFLOP/s\n")
     print(table(timings, rows, operations, peak))
 
 

@@ -20,10 +20,10 @@ import jax
 import numpy as np
 from absl import app, flags
 from flax import nnx
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from benchmarks import flops
-from benchmarks.workload import parse_flags, settings_of
+from benchmarks.workload import needs_torch, parse_flags, start
 from trm_jax.data.arc.plan import EvalPlan
 from trm_jax.data.arc.rows import PADDING
 from trm_jax.data.arc.tasks import Task, TaskError
@@ -31,11 +31,9 @@ from trm_jax.data.pipeline import EvalBatch, eval_batches
 from trm_jax.data.split import load_tasks
 from trm_jax.errors import ConfigError
 from trm_jax.models.etrm import ETRM, split
-from trm_jax.run.machine import resolve
-from trm_jax.run.mesh import Mesh, data_mesh, replicated, to_global
+from trm_jax.run.mesh import Mesh, replicated, to_global
 from trm_jax.run.programs import compiled
 from trm_jax.run.settings import Settings
-from trm_jax.run.startup import use_cores
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Preset to time, e.g. configs/o1.py:tiny.")
 _ROWS = flags.DEFINE_integer("rows", None, "Rows of a batch; the preset's where none are given.", lower_bound=1)
@@ -64,12 +62,10 @@ def our_answers(settings: Settings, mesh: Mesh, weights: tuple[dict, dict], grap
 
 def torch_answers(settings: Settings, weights: tuple[dict, dict]) -> dict[str, Answer]:
     """The reference's, with fused attention. Raises ConfigError where PyTorch is missing."""
-    try:
+    with needs_torch():
         import torch
 
         from benchmarks.torch_side import loaded_reference, precision, tensors
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{error.name} is missing: pip install -e '.[convert]' -c constraints.txt") from None
     model = loaded_reference(settings, weights)
 
     @torch.no_grad()
@@ -131,13 +127,8 @@ def measure(settings: Settings, mesh: Mesh) -> tuple[dict[str, float], dict[str,
 
 
 def main(_: list[str]) -> None:
-    config = ConfigDict(_CONFIG.value)
-    if _ROWS.value is not None:
-        config.eval.batch_size = _ROWS.value
-    use_cores(config.data.global_batch_size, config.eval.batch_size)
     try:
-        mesh = data_mesh()
-        settings, chosen = resolve(settings_of(config), mesh, training=False)
+        settings, mesh, where = start(_CONFIG.value, _ROWS.value, training=False)
         seconds, facts = measure(settings, mesh)
     except (ConfigError, TaskError) as error:
         sys.exit(f"error: {error}")
@@ -148,8 +139,7 @@ def main(_: list[str]) -> None:
         return
     print(f"{config_flags.get_config_filename(flags.FLAGS['config'])}: {rows} rows a batch of "
           f"{facts['demonstrations_a_row']:.1f} demonstrations, {facts['act_steps']} ACT steps, "
-          f"{facts['useful_operations_a_row'] / 1e9:,.1f} useful GFLOP a row; {mesh.size} × "
-          f"{mesh.devices.flat[0].device_kind}; {'; '.join(chosen)}\n")
+          f"{facts['useful_operations_a_row'] / 1e9:,.1f} useful GFLOP a row; {where}\n")
     print("| demonstrations encoded by | rows/s | s a batch | ratio |\n|---|---|---|---|")
     for name, taken in seconds.items():
         print(f"| {name} | {rows / taken:.2f} | {taken:.3f} | {taken / ours:.2f} |")

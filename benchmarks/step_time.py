@@ -17,9 +17,8 @@ import jax.numpy as jnp
 from absl import app, flags
 from ml_collections import config_flags
 
+from benchmarks.turns import load_batches
 from benchmarks.workload import settings_of, training_step
-from trm_jax.data.pipeline import train_batches
-from trm_jax.data.split import load_tasks
 from trm_jax.dynamics.act import Batch
 from trm_jax.dynamics.state import parameter_counts
 from trm_jax.run import settings as settings_lib
@@ -86,10 +85,7 @@ def variants(config, settings: Settings, batches: list[Batch]) -> dict[str, Time
 def main(_: list[str]) -> None:
     config = _CONFIG.value
     settings = settings_of(config)
-    tasks = load_tasks(settings.data)
-    iterator = train_batches(tasks.train, settings.data, seed=0, max_demos=settings.encoder.max_demos,
-                             process_index=0, process_count=1)
-    batches = [next(iterator) for _ in range(4)]
+    batches = load_batches(settings)
     filled = sum(float(batch.demo_mask.mean()) for batch in batches) / len(batches)
     print(f"{len(jax.devices())} × {jax.devices()[0].device_kind}, jax {jax.__version__}; "
           f"{settings.data.global_batch_size} rows, {filled:.0%} of the demonstration slots filled")
