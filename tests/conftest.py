@@ -1,9 +1,10 @@
 """Eight virtual CPU devices, strict ranks, full-precision matmuls: set before the first use of a device.
 
-Tests run on all cores that they may use. Most of what they do is compile: programs are compiled once, for all workers
-and for the commands that tests start (.pytest_cache/xla), and turned into machine code in the quickest way there is, a
-seventh of the work: without LLVM's optimisation, without MLIR where operations are fused, and as one module. What a
-program computes and sends between devices is decided before that. TRM_TESTS_OPTIMISED=1 compiles as a run does.
+Tests run on the cores that they may use, eight at most. Most of what they do is compile: programs are compiled once,
+for all workers and for the commands that tests start (.pytest_cache/xla), and turned into machine code in the quickest
+way there is, a seventh of the work: without LLVM's optimisation, without MLIR where operations are fused, and as one
+module. What a program computes and sends between devices is decided before that. TRM_TESTS_OPTIMISED=1 compiles as a
+run does.
 """
 
 import os

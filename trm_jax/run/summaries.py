@@ -1,6 +1,7 @@
 """What TensorBoard shows of a run, as its own records: scalars, texts, pictures, charts, hyper-parameters."""
 
 import io
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -55,7 +56,7 @@ def hyper_parameters(values: Mapping[str, bool | int | float | str]) -> Summary:
 
 def finished() -> Summary:
     """A run has come to its end."""
-    end = plugin_data_pb2.SessionEndInfo(status=api_pb2.Status.STATUS_SUCCESS)
+    end = plugin_data_pb2.SessionEndInfo(status=api_pb2.Status.STATUS_SUCCESS, end_time_secs=time.time())
     metadata = hparams_metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=end))
     return Summary(value=[Summary.Value(tag=hparams_metadata.SESSION_END_INFO_TAG, metadata=metadata,
                                         tensor=hparams_metadata.NULL_TENSOR)])
