@@ -31,6 +31,7 @@ from trm_jax.data.pipeline import EvalBatch, eval_batches
 from trm_jax.data.split import load_tasks
 from trm_jax.errors import ConfigError
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.models.layers import parameter_keys
 from trm_jax.run.mesh import Mesh, replicated, to_global
 from trm_jax.run.programs import compiled
 from trm_jax.run.settings import Settings
@@ -116,7 +117,7 @@ def measure(settings: Settings, mesh: Mesh) -> tuple[dict[str, float], dict[str,
         tasks = tuple(task for task in tasks if len(task.queries) > 1)
     if not tasks:
         raise TaskError("no task is left to evaluate")
-    graph, *weights = split(ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0)))
+    graph, *weights = split(ETRM(settings.arch, settings.encoder, settings.seq_len, parameter_keys(0)))
     batches = batches_of(settings, tasks)
     answers = our_answers(settings, mesh, tuple(weights), graph) | torch_answers(settings, tuple(weights))
     taken = take_turns(answers, batches, AGREEMENT[np.dtype(settings.arch.dtype).name])

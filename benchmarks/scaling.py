@@ -17,6 +17,7 @@ from flax import nnx
 from ml_collections import config_flags
 
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.models.layers import parameter_keys
 from trm_jax.run import settings as settings_lib
 from trm_jax.run.settings import Settings
 
@@ -64,7 +65,7 @@ def reduction_s(size: float, gpus: int, network: float) -> float:
 def main(_: list[str]) -> None:
     settings = settings_lib.from_dict(json.loads(_CONFIG.value.to_json()))
     _, params, _ = split(nnx.eval_shape(
-        lambda: ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0))))
+        lambda: ETRM(settings.arch, settings.encoder, settings.seq_len, parameter_keys(0))))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     row = operations(settings, _STARTING.value)
     alone = PARAMETER_BYTES * count / MEMORY

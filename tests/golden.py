@@ -1,5 +1,6 @@
 """Builds our model from a golden case: its sizes from case.json, its weights from the PyTorch state dict."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from trm_jax.dynamics.optim import OptimConfig
 from trm_jax.models.decoder import ArchConfig, Decoder
 from trm_jax.models.encoders import Encoder, EncoderConfig
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.models.layers import parameter_keys
 
 PREFIX = "_orig_mod.model."
 
@@ -76,7 +78,7 @@ def load(make: Callable[[], nnx.Module], part: str | None, state: dict[str, np.n
 
 def decoder(case: Case) -> tuple[nnx.GraphDef, Any, Any]:
     config = case.info["config"]
-    return load(lambda: Decoder(arch_config(config), config["seq_len"], nnx.Rngs(0)), "decoder", weights(case))
+    return load(lambda: Decoder(arch_config(config), config["seq_len"], parameter_keys(0)), "decoder", weights(case))
 
 
 def trm(case: Case) -> ETRM:
@@ -86,14 +88,14 @@ def trm(case: Case) -> ETRM:
     settings = EncoderConfig(type="embedding", num_layers=1, pooling_method="mean", set_layers=1, norm_style="post",
                              layer_scale_init=0.0, final_norm=True, embedding_width=width, max_demos=1)
     state = {key.removeprefix(PREFIX): tensor.numpy() for key, tensor in case.state_dict().items()}
-    return nnx.merge(*load(lambda: ETRM(arch_config(config), settings, config["seq_len"], nnx.Rngs(0), rows), None,
-                           state))
+    model = functools.partial(ETRM, arch_config(config), settings, config["seq_len"])
+    return nnx.merge(*load(lambda: model(parameter_keys(0), rows), None, state))
 
 
 def encoder(case: Case) -> tuple[nnx.GraphDef, Any, Any]:
     config = case.info["config"]
     settings = encoder_config(config, case.info["set_encoder_final_norm"])
-    return load(lambda: Encoder(arch_config(config), settings, nnx.Rngs(0)), "encoder", weights(case))
+    return load(lambda: Encoder(arch_config(config), settings, parameter_keys(0)), "encoder", weights(case))
 
 
 def etrm(case: Case) -> ETRM:
@@ -105,7 +107,8 @@ def etrm_parts(case: Case, file: str) -> tuple[nnx.GraphDef, Any, Any]:
     """(graph, parameters, buffers) of a trajectory's model with the weights in `file`."""
     config = case.info["config"]
     encoder = encoder_config(config, case.info["set_encoder_final_norm"])
-    return load(lambda: ETRM(arch_config(config), encoder, config["seq_len"], nnx.Rngs(0)), None, weights(case, file))
+    model = functools.partial(ETRM, arch_config(config), encoder, config["seq_len"])
+    return load(lambda: model(parameter_keys(0)), None, weights(case, file))
 
 
 def optim_config(case: Case) -> OptimConfig:

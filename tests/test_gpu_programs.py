@@ -20,6 +20,7 @@ from tests.preset_runs import PLANNED
 from trm_jax.dynamics.act import batch_shapes
 from trm_jax.dynamics.search import Search
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.models.layers import parameter_keys
 from trm_jax.run.mesh import data_mesh
 from trm_jax.run.programs import compiled
 
@@ -99,8 +100,8 @@ def test_training(name, parts):
 
 def answering(settings, search=None):
     """The program that answers a batch, lowered."""
-    graph, params, buffers = split(nnx.eval_shape(
-        lambda: ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0), table_rows=groups(settings))))
+    graph, params, buffers = split(nnx.eval_shape(lambda: ETRM(
+        settings.arch, settings.encoder, settings.seq_len, parameter_keys(0), table_rows=groups(settings))))
     batch = batch_shapes(settings.eval.batch_size, settings.encoder.max_demos, settings.seq_len)
     with as_if_present():
         answer = compiled(one_device(), graph, settings.eval.halt, settings.loss.type, search)

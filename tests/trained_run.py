@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from configs import o1
 from tests import tiny
@@ -17,6 +16,7 @@ from trm_jax.dynamics.act import batch_shapes
 from trm_jax.dynamics.optim import Optimiser
 from trm_jax.dynamics.state import TrainState, initial_state
 from trm_jax.models.etrm import ETRM
+from trm_jax.models.layers import parameter_keys
 from trm_jax.run import config_file
 from trm_jax.run.checkpoint import Checkpoints
 from trm_jax.run.mesh import data_mesh, state_shardings
@@ -55,7 +55,7 @@ def write_run(workdir: Path, tasks: Path, changes: Mapping[str, Any] | None = No
     mesh = data_mesh()
 
     def make() -> TrainState:
-        model = ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0))
+        model = ETRM(settings.arch, settings.encoder, settings.seq_len, parameter_keys(0))
         # A fresh Q-head says the same of every row; with this one some want to halt, at one step or another.
         model.decoder.q_head.kernel[...] = jax.random.normal(jax.random.key(1), (16, 2))
         model.decoder.q_head.bias[...] = jax.numpy.full(2, 4.0)

@@ -14,6 +14,7 @@ from tools import torch_reference as reference
 from tools.torch_import import PUZZLE_EMBEDDINGS
 from trm_jax.models.decoder import VOCAB_SIZE, ArchConfig, Decoder, Latents
 from trm_jax.models.etrm import split
+from trm_jax.models.layers import parameter_keys
 from trm_jax.run.pretrained import Manifest, Tree
 
 LIMIT = 1e-4
@@ -55,7 +56,7 @@ def _ours(manifest: Manifest, params: Tree, buffers: Tree, S: int, tokens: np.nd
           z: list[np.ndarray]) -> Iterator[Outputs]:
     arch = ArchConfig(**manifest.arch, forward_dtype="float32", attention="xla", remat="none",
                       halt_max_steps=ACT_STEPS, halt_exploration_prob=0.0)
-    graph, _, _ = split(nnx.eval_shape(lambda: Decoder(arch, S, nnx.Rngs(0))))
+    graph, _, _ = split(nnx.eval_shape(lambda: Decoder(arch, S, parameter_keys(0))))
     step = jax.jit(lambda z: nnx.merge(graph, params, buffers)(z, tokens, context))
     latents = Latents(*map(jax.numpy.asarray, z))
     with jax.default_matmul_precision("highest"):

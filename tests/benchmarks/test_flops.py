@@ -16,6 +16,7 @@ from tests.filled import filled
 from trm_jax.models.decoder import VOCAB_SIZE
 from trm_jax.models.encoders import ENCODERS
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.models.layers import parameter_keys
 
 S, T, D, K = tiny.SIDE**2, 2, 16, 3
 
@@ -35,7 +36,7 @@ def products(f, *args):
 
 
 def model(of):
-    return filled(lambda: ETRM(of.arch, of.encoder, of.seq_len, nnx.Rngs(0)))
+    return filled(lambda: ETRM(of.arch, of.encoder, of.seq_len, parameter_keys(0)))
 
 
 @pytest.mark.parametrize("arch", [{}, {"mlp_t": True, "pos_encodings": "none", "L_layers": 2}])

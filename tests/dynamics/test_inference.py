@@ -14,6 +14,7 @@ from trm_jax.dynamics.losses import row_losses
 from trm_jax.models.decoder import ArchConfig
 from trm_jax.models.encoders import EncoderConfig
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.models.layers import parameter_keys
 from trm_jax.run.mesh import data_mesh, summed_over_rows
 
 EVALUATED = [case for group in "CD" for case in parity.cases(group) if "eval/preds" in case.arrays]
@@ -114,7 +115,7 @@ def test_demos_of_a_variant_are_encoded_once_per_device():
     """
     rng = np.random.default_rng(0)
     mesh, rows = data_mesh(jax.devices()[:2]), 12
-    model = filled(lambda: ETRM(ARCH, ENCODER, 9, nnx.Rngs(0)))
+    model = filled(lambda: ETRM(ARCH, ENCODER, 9, parameter_keys(0)))
     variant = np.array([0, 0, 1, 1, 1, 2, 2, 3, 3, -1, -1, -1])
     real = variant >= 0
     demos = rng.integers(0, 12, (5, 3, 2, 9), dtype=np.uint8)[variant]

@@ -20,6 +20,7 @@ from trm_jax.dynamics.inference import solve_rows
 from trm_jax.dynamics.search import Search, demonstration_loss, search
 from trm_jax.models.decoder import VOCAB_SIZE, Decoder
 from trm_jax.models.etrm import split
+from trm_jax.models.layers import parameter_keys
 
 SIDE, ROWS, SLOTS = 3, 4, 3
 SIZES = {"hidden_size": 16, "num_heads": 2, "expansion": 1.0, "L_layers": 1, "H_cycles": 2, "L_cycles": 2,
@@ -70,7 +71,7 @@ def test_the_gradient_is_that_of_the_reference(loss_type, act_steps):
     torch.manual_seed(0)
     theirs = reference.Decoder(**SIZES, seq_len=SIDE**2)
     arch = dataclasses.replace(ARCH, **SIZES, halt_max_steps=act_steps)
-    graph, params, buffers = split(nnx.eval_shape(lambda: Decoder(arch, SIDE**2, nnx.Rngs(0))))
+    graph, params, buffers = split(nnx.eval_shape(lambda: Decoder(arch, SIDE**2, parameter_keys(0))))
     state = {f"inner.{name}": value.numpy() for name, value in theirs.state_dict().items()}
     params, buffers = from_torch(state, {"decoder": params}, {"decoder": buffers})
     given, tokens = batch(rng), rng.normal(size=(ROWS, 2, 16)).astype(np.float32)

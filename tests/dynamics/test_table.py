@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from flax import nnx
 
 from tests import parity
 from tests.dynamics.test_inference import ENCODER
@@ -24,6 +23,7 @@ from trm_jax.dynamics.state import initial_state
 from trm_jax.dynamics.steps import Draws, ModeConfig, Recipe, original_update
 from trm_jax.dynamics.table import update_rows
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.models.layers import parameter_keys
 from trm_jax.run.mesh import data_mesh, summed_over_rows
 
 
@@ -49,7 +49,7 @@ OPTIM = dataclasses.replace(CONFIG, lr=1e-3, lr_warmup_steps=WARMUP, ema_rate=0.
 def make_model():
     """The model with weights calm enough for 1e-5, and a Q-head that halts now and then."""
     encoder = dataclasses.replace(ENCODER, type="embedding", embedding_width=40)  # more than one token
-    model = filled(lambda: ETRM(ARCH, encoder, S, nnx.Rngs(0), table_rows=ROWS), 0.5)
+    model = filled(lambda: ETRM(ARCH, encoder, S, parameter_keys(0), table_rows=ROWS), 0.5)
     rng = np.random.default_rng(1)
     model.decoder.q_head.kernel[...] = jnp.asarray(rng.normal(0, 0.5, (32, 2)), jnp.float32)
     model.decoder.q_head.bias[...] = jnp.zeros(2)

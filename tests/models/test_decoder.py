@@ -12,6 +12,7 @@ from tests.filled import filled
 from tools.torch_names import to_torch
 from trm_jax.models.decoder import ArchConfig, Decoder
 from trm_jax.models.etrm import split
+from trm_jax.models.layers import parameter_keys
 from trm_jax.models.remat import REMAT
 
 SMALL = ArchConfig(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycles=2, L_cycles=2, puzzle_emb_len=2,
@@ -91,7 +92,7 @@ def test_gradients_of_the_second_act_step(case):
 
 def made(**changes):
     """A decoder of half the usual weights, as in golden cases: a recursion multiplies the rounding of each program."""
-    return filled(lambda: Decoder(dataclasses.replace(SMALL, **changes), 4, nnx.Rngs(0)), 0.5)
+    return filled(lambda: Decoder(dataclasses.replace(SMALL, **changes), 4, parameter_keys(0)), 0.5)
 
 
 def test_only_the_last_h_cycle_carries_gradient():
@@ -118,7 +119,7 @@ def test_compiled_program_does_not_grow_with_cycles():
 
 def test_initial_statistics():
     """σ = 1/√fan_in truncated at ±2σ; q head zero with bias −5; buffers are no parameters."""
-    model = Decoder(dataclasses.replace(SMALL, hidden_size=128, num_heads=4), 4, nnx.Rngs(0))
+    model = Decoder(dataclasses.replace(SMALL, hidden_size=128, num_heads=4), 4, parameter_keys(0))
     _, params, buffers = split(model)
     kernel = params["L_level"]["layers"][0]["mixer"]["qkv_proj"]["kernel"]
     assert float(kernel.std()) == pytest.approx(128**-0.5, rel=0.02)

@@ -15,6 +15,7 @@ from trm_jax.models.encoders import ENCODERS, Encoder, EncoderConfig, packing
 from trm_jax.models.encoders.latent import TaskLatent
 from trm_jax.models.encoders.packing import chunk_size, encode_valid
 from trm_jax.models.etrm import split
+from trm_jax.models.layers import parameter_keys
 from trm_jax.run.mesh import data_mesh, summed_over_rows
 
 ARCH = ArchConfig(hidden_size=16, num_heads=2, expansion=1.0, L_layers=1, H_cycles=1, L_cycles=1, puzzle_emb_len=2,
@@ -30,7 +31,7 @@ KINDS = [name for name, parts in ENCODERS.items() if parts.latent or not any(
 def make(kind, pooling_method="mean"):
     config = EncoderConfig(type=kind, num_layers=1, pooling_method=pooling_method, set_layers=1, norm_style="pre",
                            layer_scale_init=0.0, final_norm=True, embedding_width=0, max_demos=K)
-    return filled(lambda: Encoder(ARCH, config, nnx.Rngs(0)))
+    return filled(lambda: Encoder(ARCH, config, parameter_keys(0)))
 
 
 class Encoded(NamedTuple):
@@ -238,7 +239,7 @@ def test_kl_does_not_depend_on_the_batch_size(kind, demos):
 
 
 def test_log_variance_of_a_task_latent_is_clamped():
-    latent = filled(lambda: TaskLatent(ARCH, nnx.Rngs(0)))
+    latent = filled(lambda: TaskLatent(ARCH, parameter_keys(0)))
     latent.logvar_proj.bias[...] = np.full((16,), 100.0, np.float32)
     log_variance = jax.jit(lambda tokens: latent(tokens, None)[1].log_variance)(np.ones((1, 2, 16), np.float32))
     assert (np.asarray(log_variance) == 10).all()

@@ -2,8 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from trm_jax.models.layers import product
+from trm_jax.models.layers import parameter_keys, product
 
 
 @pytest.mark.parametrize("dtype, limit", [(jnp.float32, 1e-6), (jnp.bfloat16, 2e-2)])
@@ -14,3 +15,9 @@ def test_a_product_has_the_gradient_of_matmul(dtype, limit):
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == theirs.dtype == dtype
         np.testing.assert_allclose(np.float32(ours), np.float32(theirs), rtol=0, atol=limit * np.abs(theirs).max())
+
+
+def test_parameters_have_the_keys_that_nnx_would_give_them():
+    ours, theirs = parameter_keys(3), nnx.Rngs(3)
+    for _ in range(3):
+        np.testing.assert_array_equal(*(jax.random.key_data(keys.params()) for keys in (ours, theirs)))

@@ -14,6 +14,7 @@ from trm_jax.errors import ConfigError
 from trm_jax.models.decoder import ArchConfig
 from trm_jax.models.encoders import EncoderConfig
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.models.layers import parameter_keys
 from trm_jax.run.ancestry import held_out_note
 from trm_jax.run.pretrained import MANIFEST_FILE, read_manifest
 from trm_jax.run.start import find, restore, starting_point
@@ -26,7 +27,7 @@ ENCODER = EncoderConfig("lpn_standard", num_layers=1, pooling_method="mean", set
 
 @pytest.fixture(scope="module")
 def fresh():
-    shapes = split(nnx.eval_shape(lambda: ETRM(ARCH, ENCODER, SEQ_LEN, nnx.Rngs(0))))[1:]
+    shapes = split(nnx.eval_shape(lambda: ETRM(ARCH, ENCODER, SEQ_LEN, parameter_keys(0))))[1:]
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 

@@ -13,6 +13,7 @@ from tests.torch_files import assert_same_state, convert, converted, error
 from tools import verify
 from trm_jax.models.decoder import Decoder
 from trm_jax.models.etrm import split
+from trm_jax.models.layers import parameter_keys
 from trm_jax.run import start
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ def test_decoder_cases_are_the_models_that_reproduce_their_outputs(case, tmp_pat
     assert convert(source, tmp_path / "out") == 0
     config = case.info["config"]
     params, buffers = split(nnx.eval_shape(
-        lambda: Decoder(golden.arch_config(config), config["seq_len"], nnx.Rngs(0))))[1:]
+        lambda: Decoder(golden.arch_config(config), config["seq_len"], parameter_keys(0))))[1:]
     params, buffers, _ = start.restore("load_pretrained_decoder", start.find(str(tmp_path / "out")),
                                        {"encoder": {}, "decoder": params}, {"decoder": buffers})
     assert_same((params["decoder"], buffers["decoder"]), golden.decoder(case)[1:])

@@ -20,6 +20,7 @@ from trm_jax.dynamics.state import Tree
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation.protocol import Protocol, protocol_of
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.models.layers import parameter_keys
 from trm_jax.paths import user_path
 from trm_jax.run import ancestry, config_file
 from trm_jax.run.ancestry import Ancestor
@@ -100,7 +101,7 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
     settings, chosen = resolve(config_file.load(workdir, changes), mesh, training=False)
     table = _table(workdir, own) if own.embeds_tasks else None
     graph, params, buffers = split(nnx.eval_shape(lambda: ETRM(
-        settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(0), 0 if table is None else len(table))))
+        settings.arch, settings.encoder, settings.seq_len, parameter_keys(0), 0 if table is None else len(table))))
     used = "ema" if settings.optim.ema else "params"  # see TrainState.eval_params
     if isinstance(table, NamedTable):
         del buffers["encoder"]  # stands in a file of its own

@@ -20,6 +20,7 @@ from trm_jax.models.attention import attend
 from trm_jax.models.decoder import AUTO, ArchConfig
 from trm_jax.models.encoders import SOURCES, EncoderConfig
 from trm_jax.models.etrm import ETRM
+from trm_jax.models.layers import parameter_keys
 from trm_jax.models.remat import REMAT
 from trm_jax.run.mesh import Mesh
 from trm_jax.run.settings import Settings
@@ -139,7 +140,7 @@ def fitting_remat(settings: Settings, rows: int, available: int) -> tuple[str, s
 def kept_bytes(arch: ArchConfig, encoder: EncoderConfig, seq_len: int, rows: int) -> int:
     """Bytes that one ACT step of `rows` rows keeps for its backward pass, by tracing it; parameters are not counted."""
     batch = batch_shapes(rows, encoder.max_demos, seq_len)
-    graph, weights = nnx.split(nnx.eval_shape(lambda: ETRM(arch, encoder, seq_len, nnx.Rngs(0), table_rows=1)))
+    graph, weights = nnx.split(nnx.eval_shape(lambda: ETRM(arch, encoder, seq_len, parameter_keys(0), table_rows=1)))
 
     def kept(weights: nnx.State, batch: Batch) -> Any:
         def logits(weights: nnx.State) -> jax.Array:

@@ -21,6 +21,7 @@ from trm_jax.errors import ConfigError
 from trm_jax.models.decoder import ArchConfig, Decoder
 from trm_jax.models.encoders import EncoderConfig
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.models.layers import parameter_keys
 from trm_jax.run.arrays import load_tree, save_tree
 from trm_jax.run.reasons import reason
 
@@ -91,11 +92,11 @@ def model_shapes(arch: dict[str, Any], encoder: dict[str, Any] | None, seq_len: 
                        halt_exploration_prob=0.0)
     tokens = seq_len or 1  # without a sequence length no shape depends on it
     if encoder is None:
-        _, params, buffers = split(nnx.eval_shape(lambda: Decoder(sizes, tokens, nnx.Rngs(0))))
+        _, params, buffers = split(nnx.eval_shape(lambda: Decoder(sizes, tokens, parameter_keys(0))))
         return {"decoder": params}, {"decoder": buffers}
     # No shape depends on the number of slots, and what is converted reads demonstrations.
     settings = EncoderConfig(**encoder, embedding_width=0, max_demos=1)
-    _, params, buffers = split(nnx.eval_shape(lambda: ETRM(sizes, settings, tokens, nnx.Rngs(0))))
+    _, params, buffers = split(nnx.eval_shape(lambda: ETRM(sizes, settings, tokens, parameter_keys(0))))
     return params, buffers
 
 

@@ -19,6 +19,7 @@ from trm_jax.dynamics.state import TrainState, Tree, initial_state, parameter_co
 from trm_jax.dynamics.steps import STEPS, Recipe
 from trm_jax.errors import ConfigError
 from trm_jax.models.etrm import ETRM, split
+from trm_jax.models.layers import parameter_keys
 from trm_jax.run.arrays import abstract
 from trm_jax.run.mesh import Mesh, all_rows, by_rows, check_divides, replicated, state_shardings, summed_over_rows
 from trm_jax.run.settings import Settings
@@ -61,7 +62,7 @@ def make_step(settings: Settings, mesh: Mesh, groups: int) -> Training:
     for_model, for_draws = jax.random.split(jax.random.key(settings.train.seed))
 
     def make_model() -> ETRM:
-        return ETRM(settings.arch, settings.encoder, settings.seq_len, nnx.Rngs(for_model),
+        return ETRM(settings.arch, settings.encoder, settings.seq_len, parameter_keys(for_model),
                     table_rows=groups * settings.data.variants if settings.embeds_tasks else 0)
 
     def make_state() -> TrainState:
