@@ -94,7 +94,10 @@ def wait(processes: Sequence[subprocess.Popen], told: threading.Event) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    count, *command = argv
+    count, *command = argv or ["--help"]
+    if count in ("-h", "--help"):
+        print(__doc__)
+        return 0
     if not count.isdecimal() or int(count) < 1 or not command:
         sys.exit(f"--processes={count} must be a number of processes, at least 1, in front of a command")
     try:

@@ -110,6 +110,13 @@ def test_signals_reach_all():
     assert process.returncode == 1 and sorted(err.splitlines()) == ["[0] heard", "[1] heard"]
 
 
+def test_a_start_without_a_number_or_a_command_says_what_is_wanted(capsys):
+    assert processes.main([]) == 0 and "processes.py N COMMAND" in capsys.readouterr().out
+    for words in (["two", "true"], ["0", "true"], ["2"]):
+        with pytest.raises(SystemExit, match=f"--processes={words[0]} must be a number of processes, at least 1, in f"):
+            processes.main(words)
+
+
 def test_gpus_are_shared_out():
     first, second = processes.environments(2, ["0", "1", "4", "5"], 9)
     assert first == {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:9", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0",
