@@ -7,7 +7,8 @@ import pytest
 
 from tests.comparison.fabricate import BATCHES, rising, run, seeds
 from tests.comparison.judging import verdict_of
-from trm_jax.comparison.statistics import Standing, first_at
+from trm_jax.comparison.criteria import Finding
+from trm_jax.comparison.statistics import Standing, difference, first_at
 from trm_jax.comparison.verdict import ONLINE, ORIGINAL, TIE, UNDECIDED
 
 BETTER, WORSE, EQUAL, OPEN = Standing.BETTER, Standing.WORSE, Standing.EQUAL, Standing.UNDECIDED
@@ -39,6 +40,14 @@ def test_what_was_not_logged_of_both_is_not_compared(tmp_path):
     bare = run(tmp_path / "bare", "l1", train__halted_exact_accuracy=None, train__exact_accuracy=None)
     verdict = verdict_of(*found[:3], bare)
     assert verdict.answer == UNDECIDED and "no exact accuracy was logged of l1" in verdict.findings[0].reason
+
+
+def test_a_value_that_is_not_there_yet_is_no_number():
+    """As of a run in whose first batches no row has answered."""
+    apart = difference({0: np.nan}, {0: 0.5}, 0.02)
+    found = Finding("final exact accuracy", "a", "b").settled(apart, 0.05)
+    assert (str(apart), found.standing) == ("–", Standing.UNDECIDED)
+    assert found.reason == "one of them has no value there"
 
 
 def test_noise_of_a_curve_does_not_make_it_faster(tmp_path):

@@ -34,6 +34,7 @@ class Finding:
 
     def settled(self, apart: Difference, margin: float, problem: str = "") -> "Finding":
         """The finding that a difference makes, unless there is a problem; why where it is undecided."""
+        problem = problem or ("one of them has no value there" if np.isnan(apart.value) else "")
         standing = Standing.UNDECIDED if problem else apart.standing(margin)
         close = "may lie on either side of the margin" if abs(apart.value) > apart.noise else "is within the noise"
         reason = problem or (f"the difference {close}" if standing == Standing.UNDECIDED else "")

@@ -36,7 +36,7 @@ class Difference:
     pairs: int  # seeds that were compared in pairs, 0 for none
 
     def __str__(self) -> str:
-        return f"{self.value:+.3f} ± {self.noise:.3f}"
+        return f"{self.value:+.3f} ± {self.noise:.3f}" if not np.isnan(self.value) else "–"
 
     def standing(self, margin: float) -> Standing:
         """How a stands to b, where differences within `margin` do not matter.
