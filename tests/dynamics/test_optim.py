@@ -3,10 +3,19 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tests import parity
-from trm_jax.dynamics.optim import OptimConfig, Optimiser, adam_atan2, group_labels, learning_rate, moving_average
+from trm_jax.dynamics.optim import (
+    OptimConfig,
+    Optimiser,
+    adam_atan2,
+    group_labels,
+    learning_rate,
+    moving_average,
+    scale_by_adam_atan2,
+)
 from trm_jax.errors import ConfigError
 
 CONFIG = OptimConfig(lr=1e-2, lr_min_ratio=1.0, lr_warmup_steps=0, weight_decay=0.1, beta1=0.9, beta2=0.95,
@@ -76,6 +85,22 @@ def small_params():
 
 def bits(tree):
     return jax.tree.map(lambda leaf: np.asarray(leaf).tobytes(), tree)
+
+
+def test_its_direction_is_a_link_of_a_chain_like_any_other():
+    """With decay and learning rate of optax, it makes the same updates."""
+    whole = adam_atan2(0.9, 0.95, 0.1)
+    chain = optax.chain(scale_by_adam_atan2(0.9, 0.95), optax.add_decayed_weights(0.1),
+                        optax.scale_by_learning_rate(1e-2))
+    params = small_params()
+    states, key = [whole.init(params), chain.init(params)], jax.random.key(0)
+    for step in range(3):
+        grads = jax.tree.map(lambda p, step=step: jax.random.normal(jax.random.fold_in(key, step), p.shape), params)
+        rates, active = (jax.tree.map(lambda _, value=value: value, params) for value in (1e-2, True))
+        ours, states[0] = whole.update(grads, states[0], params, learning_rate=rates, active=active)
+        links, states[1] = chain.update(grads, states[1], params)
+        assert bits(ours) == bits(links)
+        params = optax.apply_updates(params, ours)
 
 
 @pytest.mark.parametrize("group", ["encoder", "decoder"])

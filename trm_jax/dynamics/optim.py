@@ -73,13 +73,10 @@ class AdamATan2State(NamedTuple):
     nu: Tree
 
 
-def adam_atan2(b1: float, b2: float, weight_decay: float) -> optax.GradientTransformationExtraArgs:
-    """Adam with atan2 in place of the division (Everett et al. 2024, without scale constants).
+def scale_by_adam_atan2(b1: float, b2: float) -> optax.GradientTransformation:
+    """Adam's direction with atan2 in place of the division (Everett et al. 2024, without scale constants).
 
-        p ← p (1 − lr·wd);  m, v as in Adam;  p ← p − lr / (1 − β₁ᵗ) · atan2(m, √v / √(1 − β₂ᵗ))
-
-    `update` takes two more arguments, trees of the parameters' structure: `learning_rate`, and `active`, bools;
-    a tensor that is not active stands still, and its t does not advance.
+        m, v as in Adam;  g ← atan2(m, √v / √(1 − β₂ᵗ)) / (1 − β₁ᵗ)
     """
     def init(params: Tree) -> AdamATan2State:
         return AdamATan2State(
@@ -88,26 +85,41 @@ def adam_atan2(b1: float, b2: float, weight_decay: float) -> optax.GradientTrans
             nu=jax.tree.map(jnp.zeros_like, params),
         )
 
-    def leaf(g: jax.Array, count: jax.Array, m: jax.Array, v: jax.Array, p: jax.Array, lr: jax.Array,
-             active: jax.Array) -> tuple[jax.Array, ...]:
-        t = count + 1
-        new_m = m + (1 - b1) * (g - m)
-        new_v = v + (1 - b2) * (jnp.square(g) - v)
+    def direction(t: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
         # expm1 keeps 1 − βᵗ exact while βᵗ is close to one.
         correction1 = -jnp.expm1(t * math.log(b1)) if b1 > 0 else 1.0
         correction2 = -jnp.expm1(t * math.log(b2)) if b2 > 0 else 1.0
-        step = jnp.arctan2(new_m, jnp.sqrt(new_v) / jnp.sqrt(correction2)) / correction1
-        new = (-lr * (weight_decay * p + step), t, new_m, new_v)
-        old = (jnp.zeros_like(p), count, m, v)
-        return tuple(jnp.where(active, a, b) for a, b in zip(new, old, strict=True))
+        return jnp.arctan2(m, jnp.sqrt(v) / jnp.sqrt(correction2)) / correction1
+
+    def update(grads: Tree, state: AdamATan2State, params: Tree | None = None) -> tuple[Tree, AdamATan2State]:
+        new = AdamATan2State(
+            count=jax.tree.map(lambda t: t + 1, state.count),
+            mu=jax.tree.map(lambda m, g: m + (1 - b1) * (g - m), state.mu, grads),
+            nu=jax.tree.map(lambda v, g: v + (1 - b2) * (jnp.square(g) - v), state.nu, grads),
+        )
+        return jax.tree.map(direction, *new), new
+
+    return optax.GradientTransformation(init, update)
+
+
+def adam_atan2(b1: float, b2: float, weight_decay: float) -> optax.GradientTransformationExtraArgs:
+    """AdamATan2 with decoupled weight decay, p ← p − lr · (wd · p + direction), whose tensors may stand still.
+
+    `update` takes two more arguments, trees of the parameters' structure: `learning_rate`, and `active`, bools;
+    a tensor that is not active stands still, and its t does not advance.
+    """
+    inner = scale_by_adam_atan2(b1, b2)
 
     def update(grads: Tree, state: AdamATan2State, params: Tree, *, learning_rate: Tree,
                active: Tree) -> tuple[Tree, AdamATan2State]:
-        out = jax.tree.map(leaf, grads, state.count, state.mu, state.nu, params, learning_rate, active)
-        updates, *new = (jax.tree.map(lambda _, o, i=i: o[i], grads, out) for i in range(4))
-        return updates, AdamATan2State(*new)
+        def where_active(new: Tree, old: Tree) -> Tree:
+            return jax.tree.map(jnp.where, active, new, old)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+        direction, new = inner.update(grads, state)
+        steps = jax.tree.map(lambda lr, p, d: -lr * (weight_decay * p + d), learning_rate, params, direction)
+        return where_active(steps, jax.tree.map(jnp.zeros_like, params)), AdamATan2State(*map(where_active, new, state))
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
 def learning_rate(config: OptimConfig, total_steps: int) -> optax.Schedule:
