@@ -1,12 +1,14 @@
-"""Metrics of one update, as (sum, count) pairs that stay on the device.
+"""Metrics of one update, as (sum, count) pairs that stay on the device until the host is handed them as one array.
 
 Shapes: B rows.
 """
 
 import math
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from trm_jax.dynamics.losses import RowLosses
@@ -53,6 +55,39 @@ def solving_metrics(rows: RowLosses, q_halt: jax.Array, halted: jax.Array | None
         metrics["halted_accuracy"] = mean_over(rows.accuracy, rows.labelled & halted)
         metrics["halted_exact_accuracy"] = mean_over(rows.correct, rows.labelled & halted)
     return metrics
+
+
+class Packed(struct.PyTreeNode, Mapping[str, Mean]):
+    """The metrics of a step as one array, so that the host is handed one and not fifty.
+
+    Attributes:
+        numbers: (M, 2), the bits of sums and counts as int32, so that whole numbers stay exact.
+        names: of the M metrics.
+        whole: those of them whose sum is a whole number.
+    """
+
+    numbers: jax.Array
+    names: tuple[str, ...] = struct.field(pytree_node=False)
+    whole: frozenset[str] = struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, metrics: Metrics) -> "Packed":
+        """Packs them, under jit."""
+        numbers = [jax.lax.bitcast_convert_type(number, jnp.int32) for mean in metrics.values() for number in (
+            mean.sum, mean.count)]
+        whole = frozenset(name for name, mean in metrics.items() if mean.sum.dtype == jnp.int32)
+        return cls(jnp.stack(numbers).reshape(-1, 2), tuple(metrics), whole)
+
+    def __getitem__(self, name: str) -> Mean:
+        pair = np.asarray(self.numbers)[self.names.index(name)]
+        total, count = pair.view(np.float32)
+        return Mean(pair[0] if name in self.whole else total, count)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 class NonFiniteError(FloatingPointError):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax
 
-from trm_jax.dynamics.metrics import Metrics
+from trm_jax.dynamics.metrics import Packed
 from trm_jax.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ class Profile:
         self._start, self._stop, self._folder = int(start), int(stop), workdir
         self._tracing = False
 
-    def finished(self, done: int, metrics: Metrics) -> None:
+    def finished(self, done: int, metrics: Packed) -> None:
         """Begins or ends the trace behind a step, whose `metrics` say when it has really finished."""
         if done == self._start - 1 or (self._tracing and done >= self._stop):
             jax.block_until_ready(metrics)

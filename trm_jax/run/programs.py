@@ -13,6 +13,7 @@ from trm_jax.dynamics.act import Batch, batch_shapes
 from trm_jax.dynamics.collapse import Statistics
 from trm_jax.dynamics.collapse import measure as statistics_of
 from trm_jax.dynamics.inference import Measure, Predict, contexts, predict, predict_searching
+from trm_jax.dynamics.metrics import Packed
 from trm_jax.dynamics.optim import Optimiser
 from trm_jax.dynamics.search import Search
 from trm_jax.dynamics.state import TrainState, Tree, initial_state, parameter_counts
@@ -33,7 +34,7 @@ class Training:
 
     Attributes:
         init: () → the state before the first batch, on its devices.
-        step: (state, batch) → (state, metrics); the state is donated.
+        step: (state, batch) → (state, metrics in one array); the state is donated.
         graph: of the model, static.
         state: shapes of the state, with their shardings.
         batch: shapes of a batch, with their shardings.
@@ -74,8 +75,13 @@ def make_step(settings: Settings, mesh: Mesh, groups: int) -> Training:
                     width)
     state = jax.eval_shape(make_state)
     shardings = state_shardings(mesh, state)
-    step = jax.jit(functools.partial(STEPS[settings.mode.name], recipe), donate_argnums=0,
-                   in_shardings=(shardings, by_rows(mesh)), out_shardings=(shardings, replicated(mesh)))
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Packed]:
+        state, metrics = STEPS[settings.mode.name](recipe, state, batch)
+        return state, Packed.of(metrics)
+
+    step = jax.jit(train_step, donate_argnums=0, in_shardings=(shardings, by_rows(mesh)),
+                   out_shardings=(shardings, replicated(mesh)))
     return Training(jax.jit(make_state, out_shardings=shardings), step, graph, abstract(state, shardings),
                     abstract(shapes, jax.tree.map(lambda _: by_rows(mesh), shapes)))
 

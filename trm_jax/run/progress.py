@@ -3,12 +3,12 @@
 import dataclasses
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 
-from trm_jax.dynamics.metrics import Metrics, NonFiniteError, summarise
+from trm_jax.dynamics.metrics import Mean, NonFiniteError, summarise
 from trm_jax.run.bar import Bar
 from trm_jax.run.settings import Settings
 from trm_jax.run.writer import FAILED, Writer
@@ -44,7 +44,7 @@ class Progress:
         self._window.waited += time.perf_counter() - start
         return batch
 
-    def add(self, metrics: Metrics) -> None:
+    def add(self, metrics: Mapping[str, Mean]) -> None:
         """Takes the metrics of a step that has been started, and logs the window before it once that is full."""
         self._step += 1
         self._window.metrics.append(metrics)
@@ -79,7 +79,7 @@ class Progress:
             return
         window, self._full = self._full, None
         step = window.last_step
-        metrics = jax.device_get(window.metrics)
+        metrics = [dict(metrics) for metrics in jax.device_get(window.metrics)]
         try:
             values = summarise(step - len(metrics) + 1, metrics)
         except NonFiniteError as error:
@@ -117,7 +117,7 @@ def _memory() -> dict[str, float]:
 class _Window:
     """Steps that are logged together: their metrics on the device, how many are timed, seconds waited for data."""
 
-    metrics: list[Metrics] = dataclasses.field(default_factory=list)
+    metrics: list[Mapping[str, Mean]] = dataclasses.field(default_factory=list)
     timed: int = 0
     waited: float = 0.0
     last_step: int = 0
