@@ -90,7 +90,7 @@ def get_config() -> ConfigDict:
     config.data.queries = "test"
     config.data.augment = True  # random colours, orientation and position
     # Whether variants of a task, those that vote too, permute the colours 1 to 9. False: there are the eight
-    # orientations, which a small model learns in a fraction of the time. (Those of the contrastive term always do.)
+    # orientations, whose pairs a small model soon knows by heart. (Those of the contrastive term always do.)
     config.data.permute_colours = True
     config.data.variants = 0  # fixed variants (colours, orientation) of a task, itself included; 0: fresh at each visit
     config.data.global_batch_size = 256  # rows per batch, over all devices

@@ -33,9 +33,9 @@ TRM = {"mode.name": "original", "mode.encode": "every_step", "encoder.type": "em
        "data.training_tasks": True, "optim.embedding_lr": 1e-2, "optim.embedding_weight_decay": 0.1, "optim.lr": 1e-4,
        "optim.weight_decay": 0.1, "optim.ema_rate": 0.999, "loss.type": "stablemax"}
 BESIDE = {
-    "small": {"mode.name": "original", "mode.encode": "every_step", "data.queries": "all", "data.variants": 8,
+    "small": {"mode.name": "original", "mode.encode": "every_step", "data.queries": "all", "data.variants": 1000,
               "data.max_grid_size": 6, "data.max_train_groups": 0, "data.max_eval_groups": 0, "data.augment": False,
-              "data.permute_colours": False, "data.evaluation_demos": False},
+              "data.permute_colours": True, "data.evaluation_demos": False, "arch.halt_max_steps": 1},
     "t1": TRM | {"data.evaluation_demos": True},
     "t2": TRM | {"data.evaluation_demos": False},
 }
