@@ -67,6 +67,16 @@ def plain(source: Path, name: str = "o1") -> dict:
     return json.loads(preset(name, source).to_json())
 
 
+def refusal(source, name, value):
+    """What is said of a config in which one `section.field` is changed."""
+    section, field = name.split(".")
+    config = plain(source)
+    config[section][field] = value
+    with pytest.raises(ConfigError) as error:
+        settings.from_dict(config)
+    return str(error.value)
+
+
 @pytest.mark.parametrize(("name", "value", "message"), [
     ("arch.num_heads", 0, "must be at least 1"),
     ("arch.num_heads", -8, "must be at least 1"),
@@ -92,12 +102,7 @@ def plain(source: Path, name: str = "o1") -> dict:
     ("eval.batch_size", 0, "must be at least 1"),
 ])
 def test_a_number_out_of_bounds_names_field_value_and_bounds(name, value, message, source):
-    section, field = name.split(".")
-    config = plain(source)
-    config[section][field] = value
-    with pytest.raises(ConfigError) as error:
-        settings.from_dict(config)
-    assert str(error.value) == f"{name}={value} {message}"
+    assert refusal(source, name, value) == f"{name}={value} {message}"
 
 
 @pytest.mark.parametrize(("name", "value", "message"), [
@@ -109,12 +114,7 @@ def test_a_number_out_of_bounds_names_field_value_and_bounds(name, value, messag
     ("data.source", None, "data.source=None must be a text"),
 ])
 def test_a_value_of_another_type_names_the_field(name, value, message, source):
-    section, field = name.split(".")
-    config = plain(source)
-    config[section][field] = value
-    with pytest.raises(ConfigError) as error:
-        settings.from_dict(config)
-    assert str(error.value) == message
+    assert refusal(source, name, value) == message
 
 
 @pytest.mark.parametrize(("encoder", "field", "value"), [
