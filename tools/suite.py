@@ -79,9 +79,8 @@ def found(root: Path, size: str) -> list[Run]:
 
 def start(runs: Sequence[PlannedRun], options: argparse.Namespace) -> None:
     """Trains the runs to their ends. Raises SuiteError: see `run_all`."""
-    python = [sys.executable]
-    python += ["tools/processes.py", str(options.processes), sys.executable] if options.processes else []
-    run_all([[*python, "-m", "trm_jax.train", *arguments(run)] for run in runs], options.gpus)
+    several = ["tools/processes.py", str(options.processes), sys.executable] if options.processes else []
+    run_all([[sys.executable, *several, "-m", "trm_jax.train", *arguments(run)] for run in runs], options.gpus)
 
 
 def run_all(commands: Iterable[list[str]], gpus: Sequence[Sequence[str]]) -> None:
@@ -123,11 +122,6 @@ def _stop(processes: Iterable[subprocess.Popen]) -> None:
         _stop(processes)
 
 
-def gpu_groups(text: str) -> list[list[str]]:
-    """`0,1/2,3` → two runs at once, on two GPUs each; empty: one run at a time on everything there is."""
-    return [[gpu for gpu in group.split(",") if gpu] for group in text.split("/")]
-
-
 def seed_list(text: str) -> list[int]:
     """`0,1,2` → these seeds, each once."""
     if not re.fullmatch(r"\d+(,\d+)*", text):
@@ -147,10 +141,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     option("--decoder", type=user_path, help="pretrained decoder that every run starts from")
     option("--root", type=user_path, default=Path("runs"), help="folder of the run folders (runs)")
     option("--out", type=user_path, default=Path("report"), help="folder of the report (report)")
-    option("--gpus", type=gpu_groups, default="", help="groups of GPUs to run side by side on: 0,1/2,3")
+    option("--gpus", default="", help="groups of GPUs to run side by side on, 0,1/2,3; else one run at a time on all")
     option("--processes", type=int, help="processes of this machine that make one run")
     options, rest = parser.parse_known_args(argv)
     options.size, options.presets = options.config_suffix.removeprefix(":"), list(dict.fromkeys(options.presets))
+    options.gpus = [[gpu for gpu in group.split(",") if gpu] for group in options.gpus.split("/")]
     is_plan = options.presets == ["plan"]
     options.seeds = options.seeds or list(range(min(THRESHOLDS.plan_seeds, options.max_seeds) if is_plan else 1))
     options.overrides = {"train.load_pretrained_decoder": str(options.decoder)} if options.decoder else {}

@@ -93,16 +93,10 @@ def test_without_a_record_the_name_tells_before_the_tags_do(tmp_path, folder, la
     assert (found.preset, found.size, found.mode, found.is_recorded) == (preset, size, mode, False)
 
 
-def test_the_configuration_of_a_pytorch_run_and_ones_that_cannot_be_read(tmp_path):
-    found = write(tmp_path / "O1_torch", scalars("o1"))
-    (found / "all_config.yaml").write_text(
-        "arch: {num_act_steps: 4, halt_max_steps: 16}\nglobal_batch_size: 256\nmax_train_groups: 32\nepochs: 20000\n"
-        "seed: 3\nrun_name: x\npuzzle_emb_lr: 0.1\n", encoding="utf-8")
-    torch = load_run(found, "torch")
-    assert set(torch.axes) == {"updates", "samples", "epochs", "hours"} and torch.progress == pytest.approx(1)
-    assert torch.seed == 3 and torch.setting("torch.puzzle_emb_lr") == 0.1 and "run_name" not in torch.config["torch"]
-    for name, text in (("all_config.yaml", "{broken"), ("all_config.yaml", "a text"), ("config.json", "[")):
-        (found / name).write_text(text, encoding="utf-8")
+def test_configurations_that_cannot_be_read_and_one_of_no_mode(tmp_path):
+    found = write(tmp_path / "O1", scalars("o1"))
+    for text in ("{broken", "a text", "["):
+        (found / "config.json").write_text(text, encoding="utf-8")
         broken = load_run(found, "torch")
         assert not broken.config and "cannot be read" in broken.notes[0] and "\n" not in broken.notes[0]
     (found / "config.json").write_text(json.dumps({"mode": {"name": "mixed"}}), encoding="utf-8")

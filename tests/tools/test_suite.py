@@ -81,7 +81,7 @@ def test_runs_side_by_side_never_share_a_gpu(tmp_path):
             "held.rmdir()\n"
             "sys.exit(time.monotonic() > deadline)")
     (tmp_path / "up").mkdir()
-    suite.run_all([script(code, tmp_path, i) for i in range(4)], suite.gpu_groups("0,1/2,3"))
+    suite.run_all([script(code, tmp_path, i) for i in range(4)], suite.parse(["o1", "--gpus=0,1/2,3"]).gpus)
     assert len(os.listdir(tmp_path / "up")) == 4
 
 

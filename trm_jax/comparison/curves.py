@@ -48,10 +48,8 @@ def charts(groups: Sequence[Group], axis: str | None = None) -> list[tuple[str, 
     steps = HALTED_STEPS if any(group.steps == HALTED_STEPS for group in groups) else STEPS
     wanted = [(exact, axis) for axis in dict.fromkeys([usual, "epochs", "updates", "hours"])]
     wanted += [(tag, usual) for tag in (PASS_2, Q_HEAD, steps, LOSS, *ENCODER)]
-    drawn = [(tag, axis, shown) for tag, axis in wanted if (
+    return [_chart(tag, axis, shown) for tag, axis in wanted if (
         shown := {index: group for index, group in enumerate(groups) if _has_curve(group, tag, axis)})]
-    titles = [f"{BY_TAG[tag].title}, by {AXES[axis]}" for tag, axis, _ in drawn]
-    return [(title, _svg(title, *chart)) for title, chart in zip(titles, drawn, strict=True)]
 
 
 def _has_curve(group: Group, tag: str, axis: str) -> bool:
@@ -60,18 +58,16 @@ def _has_curve(group: Group, tag: str, axis: str) -> bool:
         not BY_TAG[tag].is_evaluation or any(run.series[tag].values.any() for run in group.sound))
 
 
-def _svg(title: str, tag: str, axis: str, groups: Mapping[int, Group]) -> str:
-    """The chart as an element of a page, its colours those of the page's style."""
-    stream = io.StringIO()
+def _chart(tag: str, axis: str, groups: Mapping[int, Group]) -> tuple[str, str]:
+    """Title, and the chart as an element of a page, its colours those of the page's style."""
+    title, stream = f"{BY_TAG[tag].title}, by {AXES[axis]}", io.StringIO()
     with matplotlib.rc_context(LOOK | {"svg.hashsalt": f"{tag} {axis}"}):
         figure = Figure(figsize=(4.6, 2.75))
         figure.subplots_adjust(left=0.12, right=0.975, top=0.97, bottom=0.17)
         _draw(figure.subplots(), tag, axis, groups)
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    text = text[text.index("<svg"):].replace(INK, "var(--soft)").replace(PALE, "var(--line)")
-    text = re.sub("#0000f(.)", r"var(--g\1)", text)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+    text = stream.getvalue().partition("<svg")[2].replace(INK, "var(--soft)").replace(PALE, "var(--line)")
+    return title, f'<svg role="img" aria-label="{title}"' + re.sub("#0000f(.)", r"var(--g\1)", text)
 
 
 def _draw(axes: Axes, tag: str, axis: str, groups: Mapping[int, Group]) -> None:
@@ -85,7 +81,7 @@ def _draw(axes: Axes, tag: str, axis: str, groups: Mapping[int, Group]) -> None:
     for level in GUIDES.get(tag, ()):
         axes.axhline(level, color=INK, linewidth=0.7, linestyle=(0, (1, 3)))
     is_log = metric.log_scale and 0 < 10 * low < high
-    axes.set_yscale("log" if is_log else "linear")
+    axes.set(xlabel=AXES[axis], xlim=(0, None), yscale="log" if is_log else "linear")
     axes.minorticks_off()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)) if is_log else MaxNLocator(5))
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -93,8 +89,6 @@ def _draw(axes: Axes, tag: str, axis: str, groups: Mapping[int, Group]) -> None:
         side.set_major_formatter(StrMethodFormatter("{x:,g}"))
     if metric.share and not metric.is_evaluation:
         axes.set_ylim(0, 1.02)
-    axes.set_xlim(left=0)
-    axes.set_xlabel(AXES[axis])
 
 
 def _curve(group: Group, tag: str, axis: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

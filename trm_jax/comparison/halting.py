@@ -11,8 +11,6 @@ from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.comparison.wording import number, percent, with_spread
 from trm_jax.metric_table import BY_TAG, EXACT, Q_HEAD
 
-PLAN_MAX_STEPS = 16  # halt_max_steps of the plan, where a run does not say its own
-
 
 def q_head(group: Group) -> Finding:
     """The Q-head knows what is right: above the plan's 80 %.
@@ -42,7 +40,7 @@ def act_steps(group: Group, q_head: Finding) -> Finding:
     Where the Q-head is right and so are the answers, halting at once is where the steps should be.
     """
     tag = group.steps
-    most = float(group.setting("arch.halt_max_steps") or PLAN_MAX_STEPS)
+    most = float(group.setting("arch.halt_max_steps") or 16)  # of the plan, where a run does not say its own
     fewest = fewest_steps(float(group.setting("arch.halt_exploration_prob") or 0.0), int(most))
     edge = THRESHOLDS.stuck_share * (most - fewest)
     finding = Finding("ACT steps are alive", group.label, f"{number(fewest)} … {number(most)}", needs=(

