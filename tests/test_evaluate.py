@@ -232,9 +232,10 @@ def test_another_source_and_what_a_score_of_it_means(folder, trained):
     assert "\nnote: it has seen the answers" in table(metrics)
     assert "<li>it has seen the answers</li>" in embedded(copy / "out")[0]
 
-    moved = dataclasses.replace(trained.trained_on, source="json:nowhere")
-    metrics = evaluate(dataclasses.replace(trained, trained_on=moved), folder / "moved")
-    assert "cannot be told: json:nowhere: no such folder" in metrics["notes"][0]
+    (itself,) = trained.descent
+    moved = dataclasses.replace(itself, data=itself.data | {"source": "json:nowhere"})
+    metrics = evaluate(dataclasses.replace(trained, descent=(moved,)), folder / "moved")
+    assert "cannot be told: json:nowhere: no such folder" in metrics["notes"][0] and metrics["protocol"] == "not told"
 
 
 def test_the_settings_can_be_changed(folder):

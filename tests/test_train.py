@@ -14,7 +14,11 @@ import pytest
 from configs import o1
 from tests.preset_runs import assert_same_bits, devices, eager_runs, leaves, preset, scalars
 from tests.sharing import make_step
+from trm_jax.data.arc.tasks import TaskError
+from trm_jax.data.split import load_tasks
 from trm_jax.dynamics.metrics import Mean, NonFiniteError, summarise
+from trm_jax.evaluation.trained import load_trained
+from trm_jax.run.mesh import data_mesh
 from trm_jax.run.record import Origin
 from trm_jax.run.saved import saved_steps
 from trm_jax.train import train
@@ -97,6 +101,22 @@ def test_stop_and_resume_is_bit_for_bit(name, whole, source, tmp_path, one_devic
     positions = [json.loads(next((run / "checkpoints" / "5" / "data").iterdir()).read_text())
                  for run in (folder, tmp_path / "parts")]
     assert positions[0] == positions[1]
+
+
+def test_rows_of_a_table_stay_those_of_their_tasks_whatever_becomes_of_the_source(whole, tmp_path):
+    trained = load_trained(whole("t1")[1], data_mesh())
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["data"]["source"] = "json:nowhere"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    moved, tasks = load_trained(tmp_path / "run", data_mesh()), load_tasks(trained.settings.data).evaluation
+    assert moved.table.names(0) == trained.table.names(0) and moved.table.known(tasks) == tasks != ()
+    assert moved.protocol(tasks) == trained.protocol(tasks) and trained.protocol(tasks).word == "transductive"
+    renamed = [dataclasses.replace(tasks[1], id=tasks[0].id)]
+    assert moved.table.known(renamed) == ()
+    (tmp_path / "run" / "tasks.json").unlink()
+    with pytest.raises(TaskError, match="nowhere: no such folder"):
+        load_trained(tmp_path / "run", data_mesh())
 
 
 # Devices, and the parts of each one's rows that are computed one after another.

@@ -73,7 +73,7 @@ def of_run(workdir: Path, step: str) -> Weights:
     trained = load_trained(workdir, data_mesh(), step)
     print(*(f"note: {note}" for note in trained.notes), sep="\n", end="\n" if trained.notes else "")
     arch, encoder = trained.settings.arch, trained.settings.encoder
-    seen, start = ancestry.read(workdir)[1] or trained.trained_on.evaluation_demos, trained.settings.train
+    seen, start = ancestry.read(workdir)[1] or any(one.seen for one in trained.descent), trained.settings.train
     sizes = {name: getattr(arch, name) for name in (*ARCH_FIELDS, "halt_max_steps")}
     return Weights(trained.params, trained.buffers, sizes,
                    None if trained.table else {name: getattr(encoder, name) for name in ENCODER_FIELDS},

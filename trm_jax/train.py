@@ -18,7 +18,7 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from trm_jax.beside import preset_file
-from trm_jax.data.arc.tasks import TaskError
+from trm_jax.data.arc.tasks import TaskError, pair_digests
 from trm_jax.data.pipeline import train_batches
 from trm_jax.dynamics.metrics import NonFiniteError
 from trm_jax.dynamics.state import TrainState
@@ -39,7 +39,7 @@ from trm_jax.run.overrides import check_overrides
 from trm_jax.run.profile import Profile
 from trm_jax.run.programs import Training, make_step
 from trm_jax.run.progress import Progress
-from trm_jax.run.record import Origin
+from trm_jax.run.record import Origin, ancestor
 from trm_jax.run.settings import from_dict
 from trm_jax.run.stalls import Stalls
 from trm_jax.run.start import fresh_state
@@ -92,7 +92,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin | Non
         state, descent, log = begun
 
         # Write down what it is, and train
-        protocol = protocol_of(job.tasks.evaluation, settings.data, descent, bool(settings.train.init_from))
+        itself = ancestor("the run", settings.data, pair_digests(job.tasks.train))
+        protocol = protocol_of(job.tasks.evaluation, [*descent, itself], bool(settings.train.init_from))
         on_first(lambda: job.write(origin or Origin(), descent, protocol.word))
         writer = opened(job, state, [*log, *job.tasks.report, f"scores on evaluation tasks are: {protocol.word}",
                                      *protocol.notes, *job.lines(state, len(validation.tasks))])

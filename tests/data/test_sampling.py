@@ -9,7 +9,7 @@ from trm_jax.data import pipeline
 from trm_jax.data.arc import augment, grids, tasks
 from trm_jax.data.arc.plan import EvalPlan
 from trm_jax.data.arc.table import Table
-from trm_jax.data.arc.tasks import TaskError
+from trm_jax.data.arc.tasks import TaskError, pair_digests
 from trm_jax.data.sampling import Sampler
 
 FIXED = {"variants": 5}
@@ -74,7 +74,7 @@ def test_rows_are_a_pure_function_of_seed_epoch_and_index_and_resume(changes):
 @pytest.mark.parametrize("colours", [True, False])
 def test_fixed_variants_are_those_that_evaluation_votes_over(colours):
     found = left_out([3, 4])
-    plan = EvalPlan(found, variants=5, seed=0, table=Table(found, 5), colours=colours)
+    plan = EvalPlan(found, variants=5, seed=0, table=Table(pair_digests(found), 5), colours=colours)
     batch = joined(train(found, 20, augment=False, permute_colours=colours, max_demos=1, **FIXED))
     seen = set()
     for row, task in enumerate(batch.task.tolist()):
@@ -107,7 +107,7 @@ def test_fresh_variants_have_no_row_and_keep_their_colours_where_told():
 def test_evaluation_looks_up_the_rows_of_its_variants():
     train_tasks, evaluation = make_tasks([1, 2]), [fakes.task(np.random.default_rng(3), f"v{i}", largest=7)
                                                    for i in range(2)]
-    table = Table([*train_tasks, *evaluation], variants=4)
+    table = Table(pair_digests([*train_tasks, *evaluation]), variants=4)
     assert len(table) == 16
     arguments = {"side": 10, "batch_size": 8, "max_demos": 3, **ONE}
     (batch,) = take(pipeline.eval_batches(EvalPlan(evaluation, 3, 0, table), **arguments), None)
@@ -120,6 +120,10 @@ def test_evaluation_looks_up_the_rows_of_its_variants():
 def test_a_task_without_a_row_is_one_clear_line():
     found = make_tasks([1, 1])
     with pytest.raises(TaskError, match=r"1 of 2 tasks have no row in the embedding table \(t1\)"):
-        EvalPlan(found, 1, 0, Table(found[:1], 4))
+        EvalPlan(found, 1, 0, Table(pair_digests(found[:1]), 4))
+    other = Table({task.id: ["0" * 16] for task in found}, 4)  # under the same names
+    with pytest.raises(TaskError, match=r"2 of 2 tasks have no row .*; 2 have the id of another task"):
+        EvalPlan(found, 1, 0, other)
+    assert other.known(found) == ()
     with pytest.raises(TaskError, match=r"8 variants of each task are asked for.* rows for 4"):
-        EvalPlan(found, 8, 0, Table(found, 4))
+        EvalPlan(found, 8, 0, Table(pair_digests(found), 4))

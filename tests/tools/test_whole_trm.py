@@ -199,7 +199,7 @@ def test_every_key_is_accounted_for_and_goes_back(trained, converted, tmp_path):
     assert json.loads((tmp_path / "identifiers.json").read_text()) == names()
     config = yaml.safe_load((tmp_path / "all_config.yaml").read_text())
     assert config["seq_len"] == SIDE**2 and config["arch"]["halt_max_steps"] == STEPS  # no shape tells them
-    assert start.find(str(converted)).descent[-1].word.startswith("transductive")  # as a decoder to start from
+    assert start.find(str(converted)).descent[-1].seen  # as a decoder to start from
 
 
 def test_what_is_missing_or_does_not_fit_is_one_clear_line(trained, converted, tmp_path, capsys):

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 from flax import nnx
 
 from trm_jax.data.arc.table import NAMES_FILE, NamedTable, Table, read_names
-from trm_jax.data.arc.tasks import Task
-from trm_jax.data.split import DataConfig, load_tasks
+from trm_jax.data.arc.tasks import Task, pair_digests
+from trm_jax.data.split import load_tasks
 from trm_jax.dynamics.inference import Measure, Predict
 from trm_jax.dynamics.state import Tree
 from trm_jax.errors import ConfigError
@@ -22,7 +22,7 @@ from trm_jax.evaluation.protocol import Protocol, protocol_of
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.models.layers import parameter_keys
 from trm_jax.paths import user_path
-from trm_jax.run import ancestry, config_file
+from trm_jax.run import ancestry, config_file, record
 from trm_jax.run.ancestry import Ancestor
 from trm_jax.run.arrays import abstract
 from trm_jax.run.checkpoint import restore_fields
@@ -41,19 +41,17 @@ class Trained:
         workdir: of the run.
         settings: of the run, with the changes that were asked for, as this machine computes them.
         chosen: what this machine computes with, as lines for a log; see `machine.resolve`.
-        trained_on: the run's own data section.
         step: of the checkpoint, in batches.
         params, buffers: what evaluation uses, on every device of `mesh`.
         predict, measure: see `inference.predict` and `programs.compiled_measure`; compiled on first use.
         table: rows of the embedding table, None for a model that reads demonstrations.
-        descent: what the run started from; see `ancestry`.
+        descent: what the run started from, and last the run itself; see `ancestry`.
         notes: what has to stand beside a score of it.
     """
 
     workdir: Path
     settings: Settings
     chosen: tuple[str, ...]
-    trained_on: DataConfig
     step: int
     mesh: Mesh
     params: Tree
@@ -73,8 +71,7 @@ class Trained:
 
     def protocol(self, evaluated: Sequence[Task]) -> Protocol:
         """How a score of this model on `evaluated` is to be called."""
-        adapted = bool(self.settings.train.init_from)
-        return protocol_of(evaluated, self.trained_on, self.descent, adapted)
+        return protocol_of(evaluated, self.descent, adapted=bool(self.settings.train.init_from))
 
     @functools.cached_property
     def digest(self) -> str:
@@ -99,7 +96,8 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
     workdir = user_path(workdir)
     own = config_file.load(workdir)
     settings, chosen = resolve(config_file.load(workdir, changes), mesh, training=False)
-    table = _table(workdir, own) if own.embeds_tasks else None
+    trained_on = record.trained_on(workdir)
+    table = _table(workdir, own, trained_on) if own.embeds_tasks else None
     graph, params, buffers = split(nnx.eval_shape(lambda: ETRM(
         settings.arch, settings.encoder, settings.seq_len, parameter_keys(0), 0 if table is None else len(table))))
     used = "ema" if settings.optim.ema else "params"  # see TrainState.eval_params
@@ -111,19 +109,25 @@ def load_trained(workdir: str | Path, mesh: Mesh, step: str = "latest", changes:
     if step == "best":
         notes.append("this checkpoint is the best of its run by its score on evaluation tasks, so that such a "
                      "score of it is not held out")
-    descent, note = ancestry.read(workdir)
+    before, note = ancestry.read(workdir)
+    itself = (Ancestor("the run", None, "a row of its table for each task that it can answer")
+              if isinstance(table, NamedTable) else record.ancestor("the run", own.data, trained_on))
     notes += [note] if note else []
     if isinstance(table, NamedTable):
         fields["buffers"]["encoder"] = {"table": load_table(workdir, replicated(mesh))}
     predict = compiled(mesh, graph, settings.eval.halt, settings.loss.type, settings.eval.search)
-    return Trained(workdir, settings, tuple(chosen), own.data, number, mesh, fields[used],
-                   fields["buffers"], predict, compiled_measure(mesh, graph), table, descent, tuple(notes))
+    return Trained(workdir, settings, tuple(chosen), number, mesh, fields[used], fields["buffers"], predict,
+                   compiled_measure(mesh, graph), table, (*before, itself), tuple(notes))
 
 
-def _table(workdir: Path, own: Settings) -> Table:
+def _table(workdir: Path, own: Settings, trained_on: Mapping[str, Sequence[str]] | None) -> Table:
     """Rows of the embedding table of a run, or of a whole TRM converted from PyTorch."""
     if not (workdir / MANIFEST_FILE).exists():
-        return Table(load_tasks(own.data).train, own.data.variants)
+        if trained_on is None:  # a run of an earlier version: its source says in which order the rows are
+            split = load_tasks(own.data)
+            record.check_tasks(workdir, split)
+            trained_on = pair_digests(split.train)
+        return Table(trained_on, own.data.variants)
     shape = read_manifest(workdir).puzzle_embeddings
     if shape is None or not (workdir / NAMES_FILE).exists():
         raise ConfigError(f"{workdir} holds a table of puzzle embeddings, and no {NAMES_FILE} that says which task and "

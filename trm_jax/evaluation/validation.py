@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from trm_jax.data.arc.table import Table
+from trm_jax.data.arc.tasks import pair_digests
 from trm_jax.data.arc.voting import ATTEMPTS
 from trm_jax.data.split import Split
 from trm_jax.dynamics.state import TrainState
@@ -32,7 +33,7 @@ class Validation:
 
     def __init__(self, settings: Settings, mesh: Mesh, graph: nnx.GraphDef, split: Split):
         self._settings, self._mesh = settings, mesh
-        self._table = Table(split.train, settings.data.variants) if settings.embeds_tasks else None
+        self._table = Table(pair_digests(split.train), settings.data.variants) if settings.embeds_tasks else None
         self.tasks = split.evaluation if self._table is None else self._table.known(split.evaluation)
         self._measure = compiled_measure(mesh, graph)
         self._evaluator = None

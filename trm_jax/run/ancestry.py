@@ -21,22 +21,22 @@ class Ancestor:
     Attributes:
         name: what the user calls it, and the step.
         data: the `data` section of a run; None for a checkpoint converted from PyTorch.
-        seen: how it is known that evaluation tasks' demonstrations were trained on; None where nothing says so.
+        seen: how it is known that evaluation tasks' demonstrations were trained on, those of the tasks that it was
+            itself scored on; None where nothing says so.
+        pairs: digests of all pairs that a run was trained on; None where they are not recorded.
     """
 
     name: str
     data: dict[str, Any] | None
     seen: str | None
-
-    @property
-    def word(self) -> str:
-        return f"transductive: {self.seen}" if self.seen else "clean: no pair of an evaluation task was trained on"
+    pairs: Sequence[str] | None = None
 
 
 def held_out_note(ancestors: Sequence[Ancestor]) -> str | None:
-    """What has to stand beside a held-out score of what came from these, None where there is nothing."""
+    """What has to stand beside a held-out score of what came from these, None where there is nothing: what a run was
+    trained on is known pair by pair."""
     found = [f"{ancestor.name} was itself trained with the evaluation tasks' demonstrations ({ancestor.seen})"
-             for ancestor in ancestors if ancestor.seen is not None]
+             for ancestor in ancestors if ancestor.seen is not None and ancestor.data is None]
     return f"held-out scores are not clean: {'; '.join(found)}" if found else None
 
 

@@ -3,23 +3,25 @@
     run.json     {"preset", "size", "overrides": {"SECTION.FIELD": value}, "mode", "tasks": {"digest", "train_digest",
                  "train", "evaluation"}, "source", "edition": {"version", …}, "protocol", "versions": {library:
                  version}, "devices", "dtype"}
-    tasks.json   {"training": {id: digest}, "evaluation": {id: digest}}
+    tasks.json   {"training": {id: digest}, "evaluation": {id: digest}, "pairs": {id of training: [digest of each
+                 answered pair]}}
 """
 
 import dataclasses
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 
-from trm_jax.data.arc.tasks import set_digest
-from trm_jax.data.split import Split
+from trm_jax.data.arc.tasks import pair_digests, set_digest
+from trm_jax.data.split import DataConfig, Split
 from trm_jax.errors import ConfigError
+from trm_jax.run.ancestry import Ancestor
 from trm_jax.run.continuation import AT_START
 from trm_jax.run.mesh import Mesh
 from trm_jax.run.settings import Config, Settings
@@ -103,10 +105,26 @@ def _by_digest(workdir: Path, tasks: Split) -> list[str]:
     return [] if there == here else [f"training: {there} there, {here} here"]
 
 
-def digests(tasks: Split) -> dict[str, dict[str, str]]:
+def digests(tasks: Split) -> dict[str, dict[str, Any]]:
     """The content of tasks.json."""
-    return {which: {task.id: task.digest[:16] for task in side}
-            for which, side in (("training", tasks.train), ("evaluation", tasks.evaluation))}
+    sides = {which: {task.id: task.digest[:16] for task in side}
+             for which, side in (("training", tasks.train), ("evaluation", tasks.evaluation))}
+    return {**sides, "pairs": pair_digests(tasks.train)}
+
+
+def trained_on(workdir: Path) -> dict[str, Sequence[str]] | None:
+    """Id of each task that the run in `workdir` is trained on, in their order, → digests of its answered pairs,
+    whatever has become of its data; None for a run of an earlier version, which did not record them."""
+    try:
+        return dict(json.loads((workdir / TASKS_FILE).read_text(encoding="utf-8"))["pairs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def ancestor(name: str, data: DataConfig, pairs: Mapping[str, Sequence[str]] | None) -> Ancestor:
+    """A run as one that weights come from; `pairs` as in `trained_on`."""
+    return Ancestor(name, dataclasses.asdict(data), "data.evaluation_demos" if data.evaluation_demos else None,
+                    None if pairs is None else sorted({digest for of_task in pairs.values() for digest in of_task}))
 
 
 def digest(tasks: Split) -> str:

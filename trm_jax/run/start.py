@@ -15,7 +15,7 @@ import jax
 from trm_jax.dynamics.state import TrainState, Tree
 from trm_jax.errors import ConfigError
 from trm_jax.paths import user_path
-from trm_jax.run import ancestry, config_file, pretrained
+from trm_jax.run import ancestry, config_file, pretrained, record
 from trm_jax.run.ancestry import Ancestor
 from trm_jax.run.arrays import load_tree
 from trm_jax.run.checkpoint import restore_fields
@@ -99,7 +99,7 @@ def restore(field: str, source: Source, params: Tree, buffers: Tree) -> tuple[Tr
             restored ones go.
     """
     log: list[str] = []
-    ancestor = source.descent[-1]
+    given = source.descent[-1].name
     embeds = source.encoder is not None and source.encoder["type"] == "embedding"  # rows of the source's own tasks
     for part in ("decoder", "encoder"):
         count = f"{part}: {sum(leaf.size for leaf in jax.tree.leaves(params.get(part, {}))):,} parameters"
@@ -109,10 +109,13 @@ def restore(field: str, source: Source, params: Tree, buffers: Tree) -> tuple[Tr
             buffers = buffers | ({part: found[1]} if found[1] else {})
             log.append(f"{count} from {source.name}")
         else:
-            left = f"; the {source.encoder['type']} encoder of {ancestor.name} was left out" if source.encoder else ""
+            left = f"; the {source.encoder['type']} encoder of {given} was left out" if source.encoder else ""
             log.append(f"{count}, initialised fresh{left}")
-    note = ancestry.held_out_note(source.descent)
-    return params, buffers, [*log, f"note: {note}" if note else f"{ancestor.name} is {ancestor.word}"]
+    if note := ancestry.held_out_note(source.descent):
+        log.append(f"note: {note}")
+    elif source.descent[-1].data is None:
+        log.append(f"nothing says whether {given} was trained on evaluation tasks")
+    return params, buffers, log
 
 
 def _of_run(workdir: Path, step: str) -> Source:
@@ -126,12 +129,11 @@ def _of_run(workdir: Path, step: str) -> Source:
         return found[averaged][part], found["buffers"][part] if buffers else {}
 
     before, _ = ancestry.read(workdir)
-    seen = "data.evaluation_demos" if settings.data.evaluation_demos else None
     name = f"the run {workdir} at step {number}"
     fixed = settings.arch.pos_encodings == "learned" or settings.arch.mlp_t
     return Source(name, {field: getattr(settings.arch, field) for field in pretrained.ARCH_FIELDS},
                   _but_slots(dataclasses.asdict(settings.encoder)), settings.seq_len if fixed else None,
-                  (*before, Ancestor(name, dataclasses.asdict(settings.data), seen)), read)
+                  (*before, record.ancestor(name, settings.data, record.trained_on(workdir))), read)
 
 
 def _of_converted(path: Path) -> Source:

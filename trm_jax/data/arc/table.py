@@ -1,11 +1,11 @@
 """The rows of an embedding table: one for each variant of each task that it was trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trm_jax.data.arc import augment, npy_folder
 from trm_jax.data.arc.augment import Variant
-from trm_jax.data.arc.tasks import Task, TaskError
+from trm_jax.data.arc.tasks import Task, TaskError, pair_digest
 
 NAMES_FILE = "identifiers.json"  # of a dataset folder of the PyTorch project, and beside a table that came from there
 BLANK = "<blank>"  # what that project calls row 0, of no task
@@ -15,14 +15,15 @@ class Table:
     """`len(table)` rows; variant v of the task with index t has row t·variants + v.
 
     Args:
-      tasks: those trained on, in the order of `Split.train`.
+      trained_on: what `pair_digests` says of the tasks trained on, in the order of `Split.train`.
       variants: of each, the task itself included; see `augment.fixed_variants`.
     """
 
-    def __init__(self, tasks: Sequence[Task], variants: int):
+    def __init__(self, trained_on: Mapping[str, Sequence[str]], variants: int):
+        self._trained_on = {task_id: frozenset(pairs) for task_id, pairs in trained_on.items()}
         self._rows: dict[str, Sequence[int]] = {
-            task.id: range(index * variants, (index + 1) * variants) for index, task in enumerate(tasks)}
-        self._length = len(tasks) * variants
+            task_id: range(index * variants, (index + 1) * variants) for index, task_id in enumerate(trained_on)}
+        self._length = len(trained_on) * variants
 
     def __len__(self) -> int:
         return self._length
@@ -50,17 +51,21 @@ class Table:
                 for number, variant in enumerate(self.variants(task_id, self.held(task_id), seed))]
 
     def known(self, tasks: Sequence[Task]) -> tuple[Task, ...]:
-        """Those that have rows."""
-        return tuple(task for task in tasks if self.held(task.id))
+        """Those that have rows: their demonstrations, and not only their ids, are those trained on."""
+        return tuple(task for task in tasks if self._knows(task))
+
+    def _knows(self, task: Task) -> bool:
+        return task.id in self._rows and self._trained_on[task.id].issuperset(map(pair_digest, task.demos))
 
     def check(self, tasks: Sequence[Task], variants: int) -> None:
         """Raises TaskError where one of these tasks has no row, or none in the table so many."""
-        missing = [task.id for task in tasks if not self.held(task.id)]
+        missing = [task.id for task in tasks if not self._knows(task)]
         if missing:
             shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+            others = sum(map(bool, map(self.held, missing)))
             raise TaskError(f"{len(missing)} of {len(tasks)} tasks have no row in the embedding table ({shown}): such "
                             "a model answers only tasks whose demonstrations it was trained on "
-                            "(data.evaluation_demos=True)")
+                            "(data.evaluation_demos=True)" + f"; {others} have the id of another task" * bool(others))
         if variants > self.most:
             raise TaskError(f"{variants} variants of each task are asked for, and the embedding table has rows for "
                             f"{self.most} (data.variants): set eval.augmentations to at most {self.most}")
@@ -82,6 +87,9 @@ class NamedTable(Table):
         for task_id, of_task in rows.items():
             of_task.sort(key=lambda row: names[row] != task_id)
         self._names, self._rows, self._length = names, dict(rows), len(names)
+
+    def _knows(self, task: Task) -> bool:
+        return task.id in self._rows  # no pair of what it was trained on is known
 
     @property
     def tasks(self) -> int:

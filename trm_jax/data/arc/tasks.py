@@ -76,6 +76,15 @@ class Task:
         return hashlib.sha256("|".join(sorted(grids.digest(pair.input) for pair in self.pairs)).encode()).hexdigest()
 
 
+def pair_digests(found: Iterable[Task]) -> dict[str, list[str]]:
+    """Id → 16 hex digits for each answered pair of the task: by these a pair that was trained on is known again."""
+    return {task.id: [pair_digest(pair) for pair in task.answered] for task in found}
+
+
+def pair_digest(pair: Pair) -> str:
+    return hashlib.sha256(pair.digest.encode()).hexdigest()[:16]
+
+
 def asked(task: Task) -> Task:
     """A task to score: of one without queries the first pair is asked, and the others are demonstrations."""
     return task if task.queries else Task(task.id, task.demos[1:], task.demos[:1])
