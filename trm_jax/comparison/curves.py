@@ -32,7 +32,6 @@ LOOK: dict[Any, Any] = {
     "ytick.color": PALE, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "lines.linewidth": 1.7,
     "lines.markersize": 3.5, "svg.fonttype": "none"}
 PARTS = 150  # a curve is drawn as the means over so many parts of what was logged
-FEW = 40  # points that are drawn one by one
 ENCODER = "train/encoder_relative_var", "train/encoder_collapse_ratio"
 GUIDES = {ANSWERED: THRESHOLDS.levels, EXACT: THRESHOLDS.levels, Q_HEAD: (THRESHOLDS.q_halt_accuracy,)}
 
@@ -75,7 +74,7 @@ def _draw(axes: Axes, tag: str, axis: str, groups: Mapping[int, Group]) -> None:
     for index, group in groups.items():
         x, mean, spread = _curve(group, tag, axis)
         low, high, colour = min(low, mean.min()), max(high, mean.max()), COLOURS[index % len(COLOURS)]
-        axes.plot(x, mean, color=colour, marker="o" if len(x) < FEW else None,
+        axes.plot(x, mean, color=colour, marker="o" if len(x) < 40 else None,
                   linestyle="-" if index < len(COLOURS) else "--")
         axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.16, linewidth=0)
     for level in GUIDES.get(tag, ()):

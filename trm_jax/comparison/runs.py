@@ -117,7 +117,7 @@ def load_run(path: Path, label: str) -> Run:
     notes += [f"stopped with: {failure}"] if (failure := "" if has_gone_on else text.partition("\n")[0]) else []
     config = _configuration(path, texts, notes)
     identity = _identity(path, label, config, STEPS in series)
-    return Run(path, label, identity, config, series, _evaluations(path, notes), failure, notes)
+    return Run(path, label, identity, config, series, _evaluations(path, config, notes), failure, notes)
 
 
 def _configuration(path: Path, texts: Mapping[str, Text], notes: list[str]) -> Config:
@@ -157,18 +157,20 @@ def _identity(path: Path, label: str, config: Config, has_steps: bool) -> Identi
     return Identity(name if name in SERIES[mode] else "", size, mode)
 
 
-def _evaluations(run: Path, notes: list[str]) -> list[Evaluation]:
+def _evaluations(run: Path, config: Config, notes: list[str]) -> list[Evaluation]:
     """All full evaluations of the run in a folder, the latest checkpoint's last; what is none goes to `notes`."""
     found = []
     for path in sorted(run.glob("evaluation/*/metrics.json")):
         try:
             metrics = json.loads(path.read_text(encoding="utf-8"))
-            tasks, by_task = int(metrics["tasks"]["evaluated"]), metrics.get("by_task") or {}
+            tasks, steps = int(metrics["tasks"]["evaluated"]), config.get("arch", {}).get("halt_max_steps")
             kind = [str(metrics[key]) for key in ("data", "augmentations", "halt") if key in metrics]
-            kind += [f"latent search of {metrics['search']['steps']} steps"] if "search" in metrics else []
+            kind += [f"at most {most} ACT steps"] if (most := metrics.get("halt_max_steps", steps)) != steps else []
+            kind += ["search of {steps} steps of {lr}".format(**metrics["search"])] if "search" in metrics else []
+            kind += [f"{tasks} tasks", *filter(None, [metrics.get("evaluation_set", {}).get("digest")])]
             score, step, word = metrics["pass@2"]["share"], float(metrics.get("step", 0)), metrics.get("protocol", "")
-            what = ", ".join([*kind, f"{tasks} tasks"])
-            found.append(Evaluation(str(path), what, step, word, float(score), tasks, dict(by_task)))
+            found += [Evaluation(str(path), ", ".join(kind), step, word, float(score), tasks, dict(
+                metrics.get("by_task") or {}))] if tasks else []  # a score of tasks whose answers nobody knows is none
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             notes.append(f"{path.relative_to(run)} is no evaluation that can be read ({type(error).__name__}: {error})")
     return sorted(found, key=lambda evaluation: evaluation.step)
