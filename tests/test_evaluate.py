@@ -205,7 +205,10 @@ def test_solved_tasks_are_told_from_those_solved_in_part(folder, trained):
     votes = Votes()
     votes.add(task.id, 0, 0, task.queries[0].output, 0.0)
     votes.add(task.id, 1, 0, None, 0.0)
-    assert '"label":"1 of 2 solved"' in page.build(perfect, (task,), votes)
+    built = page.build(perfect, (task,), votes, len(task.demos))
+    assert '"label":"1 of 2 solved"' in built and '"shown":""' in built
+    text = page.build(perfect, (dataclasses.replace(task, demos=task.demos * 300),), votes, 2)
+    assert f'"shown":"demonstrations 1\\u20132 of {300 * len(task.demos)}"' in text and len(text) < len(built) + 100
 
 
 def test_predictions_without_any_grid_still_make_a_submission(folder, trained):

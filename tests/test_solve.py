@@ -51,7 +51,7 @@ def solution(*ballots, answer=A):
     votes = Votes()
     for variant, grid in enumerate(ballots):
         votes.add("t", 0, variant, grid, 0.0)
-    return Solution(task, votes)
+    return Solution(task, votes, 10)
 
 
 def test_what_is_said_of_the_attempts():
@@ -69,7 +69,22 @@ def test_predictions_without_any_complete_grid():
     found = solution(None, None)
     assert "query: none of 2 predictions holds a complete grid" in as_text(found, 200)
     assert found.to_json()["queries"] == [{"predictions": 2, "attempts": []}]
-    assert pictures.task_picture(found.task, found.votes).shape[2] == 3
+    assert pictures.task_picture(found.task, found.votes, 10).shape[2] == 3
+
+
+def test_a_generator_is_asked_and_shown_as_the_model_sees_it(trained, tmp_path):
+    """Of its pairs those that fit the canvas; of these the slots' worth, of how many."""
+    rng = np.random.default_rng(0)
+    pairs = [fakes.pair(rng, largest=4) for _ in range(40)]
+    large = Pair(np.zeros((9, 9), np.uint8), np.zeros((1, 1), np.uint8))
+    (tmp_path / "gen.json").write_text(json.dumps([
+        {"input": pair.input.tolist(), "output": pair.output.tolist()} for pair in (large, *pairs)]))
+    found = solve(tmp_path / "gen.json", trained)
+    slots = trained.settings.encoder.max_demos
+    assert [pair.digest for pair in found.task.queries + found.task.demos] == [pair.digest for pair in pairs]
+    text = as_text(found, 200, coloured=False)
+    assert f"demo {slots} of 39" in text and f"demo {slots + 1}" not in text and text.count("\n") < 60
+    assert pictures.task_picture(found.task, found.votes, slots).shape[0] < 1000
 
 
 def test_panels_keep_to_the_terminal():
@@ -82,10 +97,10 @@ def test_training_shows_the_same_tasks_every_time():
     tasks = [fakes.task(np.random.default_rng(i), f"t{i}", largest=4) for i in range(9)]
     votes = Votes()
     votes.add("t1", 0, 0, B, 0.0)
-    shown = pictures.watched(tasks, votes)
+    shown = pictures.watched(tasks, votes, 10)
     assert list(shown) == ["tasks/t0", "tasks/t1", "tasks/t2", "tasks/t3"]
     assert all(picture.dtype == np.uint8 and picture.shape[2] == 3 for picture in shown.values())
-    assert (shown["tasks/t1"] != pictures.task_picture(tasks[1], Votes())).any()
+    assert (shown["tasks/t1"] != pictures.task_picture(tasks[1], Votes(), 10)).any()
 
 
 def run(trained_folder, *argv):

@@ -73,7 +73,8 @@ def evaluate(trained: Trained, out: Path) -> dict[str, Any]:
         if main:
             write(out / "metrics.json", json.dumps(metrics, indent=2))
             write(out / "submission.json", json.dumps(submission(tally.votes, split.all_evaluation)))
-            write(out / "report.html", page.build(metrics, split.all_evaluation, tally.votes))
+            slots = trained.settings.encoder.max_demos
+            write(out / "report.html", page.build(metrics, split.all_evaluation, tally.votes, slots))
     return metrics
 
 

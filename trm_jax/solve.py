@@ -24,7 +24,7 @@ from absl import logging
 from trm_jax.adapt import adapt_to
 from trm_jax.data.arc import draw, sources
 from trm_jax.data.arc.draw import Panel
-from trm_jax.data.arc.tasks import Task, TaskError
+from trm_jax.data.arc.tasks import Task, TaskError, asked
 from trm_jax.data.arc.voting import ATTEMPTS, Candidate, Votes
 from trm_jax.dynamics.metrics import NonFiniteError
 from trm_jax.errors import ConfigError
@@ -46,11 +46,13 @@ from trm_jax.run.startup import keep_programs, use_cores
 class Solution:
     """A task, what was predicted for it, a vote per query and variant, and what the model had seen of it.
 
-    `without_search` are the votes without the latent search, None where there was none.
+    `slots` is how many demonstrations it was shown at most; `without_search` are the votes without the latent search,
+    None where there was none.
     """
 
     task: Task
     votes: Votes
+    slots: int
     protocol: Protocol = UNTOLD
     without_search: Votes | None = None
 
@@ -61,7 +63,8 @@ class Solution:
     @property
     def before_search(self) -> "Solution | None":
         """The same without the latent search."""
-        return None if self.without_search is None else Solution(self.task, self.without_search, self.protocol)
+        return None if self.without_search is None else dataclasses.replace(
+            self, votes=self.without_search, without_search=None)
 
     def is_right(self, query: int, candidate: Candidate) -> bool | None:
         """Whether a candidate is the answer; None where that is not known."""
@@ -101,8 +104,8 @@ def solve(task: Task | str | Path, trained: Trained, augmentations: int | None =
         ConfigError: an impossible number of augmentations.
         NonFiniteError: the model answers with numbers that are not finite.
     """
-    task = task if isinstance(task, Task) else sources.read_task(str(task))
     side = trained.settings.data.max_grid_size
+    task = asked(task if isinstance(task, Task) else sources.read_task(str(task)), side)
     if task.side > side:
         raise TaskError(f"task {task.id} has a grid with a side of {task.side} cells; this model was trained on grids "
                         f"up to {side}x{side}")
@@ -117,13 +120,14 @@ def solve(task: Task | str | Path, trained: Trained, augmentations: int | None =
     for answers in evaluator.run(trained.params, trained.buffers):
         tally.add(answers)
     before = tally.without_search
-    return Solution(task, tally.votes, trained.protocol([task]), None if before is None else before.votes)
+    return Solution(task, tally.votes, settings.encoder.max_demos, trained.protocol([task]),
+                    None if before is None else before.votes)
 
 
 def as_text(solution: Solution, width: int, coloured: bool = True) -> str:
     """The solution for a terminal of `width` columns: demonstrations, and each query with its attempts in words."""
     task = solution.task
-    lines = [in_rows(pictures.demonstration_panels(task), width, coloured)]
+    lines = [in_rows(pictures.demonstration_panels(task, solution.slots), width, coloured)]
     for query in range(len(task.queries)):
         attempts, predictions = solution.attempts(query), solution.votes.predictions(task.id, query)
         lines += ["", in_rows(pictures.query_panels(task, query, attempts, predictions), width, coloured), ""]
@@ -191,10 +195,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.set_verbosity(logging.ERROR)  # orbax tells of every file it reads
     flags, changes = parse(argv)
     try:
-        task = sources.read_task(flags.task)
+        settings = config_file.load(flags.workdir, changes)
+        task = asked(sources.read_task(flags.task), settings.data.max_grid_size)
         keep_programs(flags.workdir.parent)
         start_processes(**{name: getattr(flags, name) for name in PROCESS_FLAGS})
-        use_cores(config_file.load(flags.workdir, changes).eval.batch_size)
+        use_cores(settings.eval.batch_size)
         workdir, step = flags.workdir, flags.step
         if flags.adapt is not None:
             workdir, step = adapt_to(task, workdir, step, flags.adapt), "latest"
@@ -214,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for note in (*trained.notes, *solution.protocol.notes):
         print(f"note: {note}")
     if flags.png:
-        draw.save_png(pictures.task_picture(task, solution.votes), flags.png)
+        draw.save_png(pictures.task_picture(task, solution.votes, solution.slots), flags.png)
     if flags.json:
         flags.json.write_text(json.dumps(solution.to_json(), indent=2) + "\n", encoding="utf-8")
 

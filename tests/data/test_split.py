@@ -6,7 +6,8 @@ import pytest
 
 from tests.data.arc import fakes
 from tests.data.batches import CONFIG, make_tasks
-from trm_jax.data.arc.tasks import Pair, Task
+from trm_jax.data.arc import sources
+from trm_jax.data.arc.tasks import Pair, Task, set_digest
 from trm_jax.data.split import load_tasks
 from trm_jax.errors import ConfigError
 
@@ -112,6 +113,15 @@ def test_a_generator_s_pairs_may_each_be_asked_and_one_is_kept_for_the_score(tmp
     digests = [pair.digest for pair in pairs]
     assert contents(split.train) == [("gen", digests[1:], [])]
     assert contents(split.evaluation) == [("gen", digests[1:], digests[:1])]
+    assert split.edition.queries == 1 and split.edition.digest == set_digest(sources.load(f"json:{tmp_path}").train)
+    assert split.report[0].endswith("one pair of each generator is kept to be asked when it is scored, its others are "
+                                    "trained on") and not any("not held out" in line for line in split.report)
+    (tmp_path / "two.json").write_text(json.dumps(generator[:2]))  # of which nothing is left to show
+    for queries in ("test", "all"):
+        split = load_tasks(dataclasses.replace(CONFIG, source=f"json:{tmp_path}", queries=queries))
+        assert [task.id for task in split.train] == ["gen"] and len(split.evaluation) == 2
+        assert "single answered pair" in split.report[1] and split.report[1].endswith("not trained on two")
+    (tmp_path / "two.json").unlink()
     source = write(tmp_path / "beside", [], make_tasks([1]))
     (tmp_path / "beside" / "training" / "gen.json").write_text(json.dumps(generator))
     assert contents(load_tasks(dataclasses.replace(CONFIG, source=source)).train) == [("gen", digests, [])]

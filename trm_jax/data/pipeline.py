@@ -48,7 +48,8 @@ def train_batches(
     """
     if not train:
         side = config.max_grid_size
-        raise TaskError(f"{config.source}: no train task fits {side}x{side} and has a known answer")
+        raise TaskError(f"{config.source}: no train task fits {side}x{side} and has a known answer beside a "
+                        "demonstration")
     share = _share(config.global_batch_size, process_index, process_count)
     sampler = Sampler(train, config, seed, max_demos)
     batches = grain.MapDataset.source(

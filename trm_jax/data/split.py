@@ -1,6 +1,7 @@
 """Which tasks a run trains on and which it is scored on."""
 
 import dataclasses
+import functools
 
 from trm_jax.data.arc import augment, editions, grids, sources, tasks
 from trm_jax.data.arc.editions import Edition
@@ -70,13 +71,14 @@ def load_tasks(config: DataConfig) -> Split:
     """
     found = sources.load(config.source)
     report: list[str] = []
-    edition = editions.edition(config.source, found.version, found.evaluation)
+    edition = editions.edition(config.source, found.version, tuple(map(tasks.asked, found.evaluation)))
     notes = [*unreadable(found), *([edition.note] if edition.note else [])]
     if not found.evaluation:
         raise TaskError(f"{config.source} holds no evaluation task, only {len(found.train)} train tasks: a run is "
                         "scored on evaluation tasks; put some beside them")
-    found = dataclasses.replace(found, train=_of_size(found.train, config.max_grid_size),
-                                evaluation=_of_size(found.evaluation, config.max_grid_size))
+    of_size = functools.partial(tasks.of_size, side=config.max_grid_size)
+    found = dataclasses.replace(found, train=tuple(map(of_size, found.train)),
+                                evaluation=tuple(map(of_size, found.evaluation)))
     train = _training_tasks(found, config, report) if config.training_tasks else ()
     if config.evaluation_demos:
         train += _evaluation_demos(found, config, report)
@@ -89,15 +91,6 @@ def load_tasks(config: DataConfig) -> Split:
         edition=edition,
         notes=tuple(notes),
     )
-
-
-def _of_size(found: tuple[Task, ...], side: int) -> tuple[Task, ...]:
-    """Generators of pairs with those pairs that fit the canvas, where enough do; other tasks as they are."""
-    kept = []
-    for task in found:
-        pairs = () if task.queries else tuple(pair for pair in task.demos if max(map(max, pair.shapes)) <= side)
-        kept.append(tasks.leave_one_out(task.id, pairs) if len(pairs) > 2 else task)
-    return tuple(kept)
 
 
 def unreadable(found: TaskSet) -> list[str]:
@@ -117,16 +110,21 @@ def _training_tasks(found: TaskSet, config: DataConfig, report: list[str]) -> tu
         if shared and found.held_out:
             report.append(f"train tasks that also stand in the evaluation set: dropped {', '.join(shared)}")
     else:
-        report.append(f"{config.source} makes no split: evaluation tasks are train tasks, not held out")
-    if not found.held_out:  # what is asked of a generator when it is scored stays out of training
+        if any(task.queries for task in train):
+            report.append(f"{config.source} makes no split: evaluation tasks are train tasks, not held out")
+        if not all(task.queries for task in train):
+            report.append(f"{config.source} makes no split: one pair of each generator is kept to be asked when it is "
+                          "scored, its others are trained on")
+    if not found.held_out:
         train = tuple(task if task.queries else tasks.leave_one_out(task.id, task.demos[1:]) for task in train)
     if config.queries == "all":
-        train = _leave_one_out([tasks.leave_one_out(task.id, task.answered) for task in train], "train", report)
+        train = tuple(tasks.leave_one_out(task.id, task.answered) for task in train)
     else:
         unanswered = [task.id for task in train if task.queries and not task.answers]
         if unanswered:
             report.append(f"train tasks without any known answer: left out {', '.join(unanswered)}")
         train = tuple(task for task in train if not task.queries or task.answers)
+    train = _leave_one_out(train, "train", report)
     return _limit(train, "train", config.max_grid_size, config.max_train_groups, report)
 
 
@@ -135,7 +133,7 @@ def _evaluation_demos(found: TaskSet, config: DataConfig, report: list[str]) -> 
 
     Neither a number nor a size of what is scored chooses among them: a run may be scored on more tasks later on.
     """
-    seen = [tasks.leave_one_out(task.id, tasks.asked(task).demos) for task in found.evaluation]
+    seen = tuple(tasks.leave_one_out(task.id, tasks.asked(task).demos) for task in found.evaluation)
     shown = _leave_one_out(seen, "evaluation", report)
     shown = _limit(shown, "evaluation", config.max_grid_size, 0, report, noun="tasks' demonstrations")
     report.append(f"transductive: the demonstrations of {len(shown)} evaluation tasks are trained on, leave one out, "
@@ -143,13 +141,13 @@ def _evaluation_demos(found: TaskSet, config: DataConfig, report: list[str]) -> 
     return shown
 
 
-def _leave_one_out(found: list[Task], kind: str, report: list[str]) -> tuple[Task, ...]:
-    """Those that keep a demonstration when one pair is asked; the report names the others."""
-    single = [task.id for task in found if len(task.demos) < 2]
+def _leave_one_out(found: tuple[Task, ...], kind: str, report: list[str]) -> tuple[Task, ...]:
+    """Those that keep a demonstration when a pair is asked; the report names the others."""
+    single = [task.id for task in found if not task.queries and len(task.demos) < 2]
     if single:
         report.append(f"{kind} tasks with a single answered pair, of which none can be left out: not trained on "
                       f"{', '.join(single)}")
-    return tuple(task for task in found if len(task.demos) >= 2)
+    return tuple(task for task in found if task.id not in single)
 
 
 def _limit(found: tuple[Task, ...], kind: str, side: int, count: int, report: list[str],

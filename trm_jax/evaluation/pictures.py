@@ -13,10 +13,14 @@ PAIRS_IN_ROW = 3  # demonstrations side by side
 WATCHED = 4  # tasks that training shows at each evaluation
 
 
-def demonstration_panels(task: Task) -> list[Panel]:
-    """Input and output of each demonstration."""
-    return [panel for number, demo in enumerate(task.demos, start=1)
-            for panel in ((f"demo {number}", demo.input), ("output", demo.output))]
+def demonstration_panels(task: Task, slots: int) -> list[Panel]:
+    """Input and output of each demonstration that a model with so many slots is shown.
+
+    Labels say of how many where these are not all: a generator of pairs (RE-ARC) has a thousand.
+    """
+    of_all = f" of {len(task.demos)}" if len(task.demos) > slots else ""
+    return [panel for number, demo in enumerate(task.demos[:slots], start=1)
+            for panel in ((f"demo {number}{of_all}", demo.input), ("output", demo.output))]
 
 
 def query_panels(task: Task, query: int, candidates: Sequence[Candidate], predictions: int) -> list[Panel]:
@@ -35,12 +39,15 @@ def query_panels(task: Task, query: int, candidates: Sequence[Candidate], predic
     return [*panels, ("answer", pair.output)] if pair.output is not None else panels
 
 
-def task_picture(task: Task, votes: Votes) -> np.ndarray:
+def task_picture(task: Task, votes: Votes, slots: int) -> np.ndarray:
     """A task and what was voted for, as one (height, width, 3) uint8 picture.
 
     An attempt's label says how many of the predictions voted for it, and their mean confidence.
+
+    Args:
+        slots: demonstrations that the model is shown at most (encoder.max_demos).
     """
-    demos = demonstration_panels(task)
+    demos = demonstration_panels(task, slots)
     step = 2 * PAIRS_IN_ROW
     rows = [demos[start:start + step] for start in range(0, len(demos), step)]
     for query in range(len(task.queries)):
@@ -48,6 +55,6 @@ def task_picture(task: Task, votes: Votes) -> np.ndarray:
     return draw.gallery(rows)
 
 
-def watched(tasks: Sequence[Task], votes: Votes) -> dict[str, np.ndarray]:
+def watched(tasks: Sequence[Task], votes: Votes, slots: int) -> dict[str, np.ndarray]:
     """TensorBoard tag → picture of the first tasks of an evaluation, the same ones every time."""
-    return {f"tasks/{task.id}": task_picture(task, votes) for task in tasks[:WATCHED]}
+    return {f"tasks/{task.id}": task_picture(task, votes, slots) for task in tasks[:WATCHED]}

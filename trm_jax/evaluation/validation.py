@@ -61,7 +61,7 @@ class Validation:
         collapse = diagnose(self._settings, self._mesh, self._measure, self.tasks, self._table, state.eval_params,
                             state.buffers, step, each_batch)
         writer.scalars(step, tags | {f"eval/{name}": value for name, value in collapse.items()})
-        for tag, picture in watched(evaluator.plan.tasks, tally.votes).items():
+        for tag, picture in watched(evaluator.plan.tasks, tally.votes, self._settings.encoder.max_demos).items():
             writer.image(tag, picture, step)
         say(f"step {step}: " + ", ".join(f"{tag} {value:.3f}" for tag, value in tags.items()) +
             f"; {protocol}: solved {score.solved[ATTEMPTS]} / evaluated {score.evaluated} / total {score.total} tasks")

@@ -82,6 +82,12 @@ def test_what_is_no_text_in_utf_8_is_named_for_what_it_is(encode, message, tmp_p
         sources.read_task(str(file))
 
 
+def test_one_odd_entry_leaves_the_others_of_a_file(tmp_path, contents):
+    file = write(tmp_path / "tasks.json", {"a": contents["a"], "meta": "v1"})
+    found = sources.load(f"json:{file}")
+    assert ids(found.train) == ["a"] and "task meta: not of the form" in found.left_out[0]
+
+
 def test_a_folder_of_packed_files_says_so(tmp_path):
     for name in "ab":
         write(tmp_path / f"{name}.json.gz", gzip.compress(b"{}"))

@@ -60,7 +60,7 @@ def read_task(path: Path) -> Task:
         raise TaskError(f"{path} holds {1 + len(others)} tasks: give a file of one, or an id of ARC-AGI-1 or -2")
     if isinstance(first, TaskError):
         raise first
-    return tasks.asked(first)
+    return first
 
 
 # ── Folders ──
@@ -175,7 +175,7 @@ def _contents(path: Path) -> Iterator[tuple[str, Any]]:
         return
     content = read_json(path)
     if isinstance(content, dict) and content and not {"train", "test"} & content.keys() \
-            and (path.name.endswith(CHALLENGES) or all(isinstance(value, dict) for value in content.values())):
+            and (path.name.endswith(CHALLENGES) or any(isinstance(value, dict) for value in content.values())):
         solutions = path.with_name(path.name.removesuffix(CHALLENGES) + SOLUTIONS)
         yield from (_with_answers(content, solutions) if solutions.is_file() else content).items()
     elif path.name.endswith(CHALLENGES):

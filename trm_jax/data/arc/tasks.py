@@ -28,7 +28,7 @@ class Pair:
         """Extents of the grids there are."""
         return [grid.shape for grid in (self.input, self.output) if grid is not None]
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Digests of both grids; nothing after the bar where the output is not known."""
         return f"{grids.digest(self.input)}|{'' if self.output is None else grids.digest(self.output)}"
@@ -85,9 +85,16 @@ def pair_digest(pair: Pair) -> str:
     return hashlib.sha256(pair.digest.encode()).hexdigest()[:16]
 
 
-def asked(task: Task) -> Task:
-    """A task to score: of one without queries the first pair is asked, and the others are demonstrations."""
-    return task if task.queries else Task(task.id, task.demos[1:], task.demos[:1])
+def asked(task: Task, side: int = grids.MAX_SIDE) -> Task:
+    """A task to score: of a generator the first pair `of_size` is asked, and the others are demonstrations."""
+    pairs = of_size(task, side).demos
+    return task if task.queries else Task(task.id, pairs[1:], pairs[:1])
+
+
+def of_size(task: Task, side: int) -> Task:
+    """A generator of pairs with those that fit a side×side canvas, where enough do; another task as it is."""
+    pairs = () if task.queries else tuple(pair for pair in task.demos if max(map(max, pair.shapes)) <= side)
+    return leave_one_out(task.id, pairs) if len(pairs) > 2 else task
 
 
 def leave_one_out(task_id: str, pairs: tuple[Pair, ...]) -> Task:

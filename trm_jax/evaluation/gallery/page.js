@@ -105,7 +105,7 @@ function card(task) {
   link.href = `#${encodeURIComponent(task.id)}`;
   const found = element("article", "task card",
     element("h2", "", link, element("span", `badge ${BADGES[task.status] || ""}`, task.label)),
-    element("div", "body", element("div", "demos", ...task.demos.map(demonstration)),
+    element("div", "body", element("div", "demos", ...task.demos.map(demonstration), element("span", "shown", task.shown)),
       element("div", "queries", ...task.queries.map(queryRow))));
   found.id = task.id;
   return found;

@@ -16,14 +16,16 @@ from trm_jax.evaluation.results import facts, pass_rows, remarks
 STATUSES = {"solved": "Solved", "unsolved": "Unsolved", "unknown": "No known answer", "left_out": "Not evaluated"}
 
 
-def build(metrics: dict[str, Any], tasks: tuple[Task, ...], votes: Votes) -> str:
+def build(metrics: dict[str, Any], tasks: tuple[Task, ...], votes: Votes, slots: int) -> str:
     """The page.
 
     Args:
         metrics: as `results.metrics_of` gives them.
         tasks: the whole evaluation set; those without votes are shown as not evaluated.
+        slots: demonstrations that the model is shown at most (encoder.max_demos); the page shows no more.
     """
-    entries = sorted((_entry(task, votes) for task in tasks), key=lambda entry: list(STATUSES).index(entry["status"]))
+    entries = sorted((_entry(task, votes, slots) for task in tasks),
+                     key=lambda entry: list(STATUSES).index(entry["status"]))
     counts = {status: sum(entry["status"] == status for entry in entries) for status in STATUSES}
     parts = {
         "title": escape(f"{metrics['run']}, step {metrics['step']}: {metrics['tasks']['solved']} of "
@@ -73,7 +75,7 @@ def _filters(counts: dict[str, int]) -> str:
         for status, name, count in choices)
 
 
-def _entry(task: Task, votes: Votes) -> dict[str, Any]:
+def _entry(task: Task, votes: Votes, slots: int) -> dict[str, Any]:
     """A task as page.js reads it; a grid is its rows of digits, joined by "/"."""
     queries = [_query(task, query, votes) for query in range(len(task.queries))]
     known = [query["solved"] for query in queries if "answer" in query]
@@ -81,8 +83,10 @@ def _entry(task: Task, votes: Votes) -> dict[str, Any]:
         status = "left_out"
     else:
         status = "unknown" if not known else "solved" if all(known) else "unsolved"
-    demos = [[_text(grid) for grid in (demo.input, demo.output) if grid is not None] for demo in task.demos]
-    return {"id": task.id, "status": status, "label": _label(status, known), "demos": demos, "queries": queries}
+    demos = [[_text(grid) for grid in (demo.input, demo.output) if grid is not None] for demo in task.demos[:slots]]
+    shown = f"demonstrations 1–{slots} of {len(task.demos)}" if len(task.demos) > slots else ""
+    return {"id": task.id, "status": status, "label": _label(status, known), "demos": demos, "shown": shown,
+            "queries": queries}
 
 
 def _label(status: str, known: list[bool]) -> str:
