@@ -21,16 +21,17 @@ PRESETS = sorted(path.stem for path in Path("configs").glob("*.py") if path.stem
 PLANNED = [name for name in PRESETS if name not in ("small", "t1", "t2")]  # those of the experiment plan
 
 
-# What else runs as a preset does: o1 with these.
+# What else runs as a preset does, and the preset that it changes.
 TRM = {"encoder.type": "embedding", "mode.encode": "every_step", "data.variants": 2, "data.queries": "all",
        "data.evaluation_demos": True}
-OTHERS = {"trm": TRM, "contrastive": {"loss.contrastive_weight": 0.5}}
+OTHERS = {"trm": ("o1", TRM), "contrastive": ("r1", {"loss.contrastive_weight": 0.5})}
 
 
 def preset(name: str, source: Path, **train_overrides: object) -> ConfigDict:
     """The preset, or one of OTHERS, on the tasks in `source`, with other values in its `train` section."""
-    config = importlib.import_module(f"configs.{'o1' if name in OTHERS else name}").get_config("tiny")
-    config.update_from_flattened_dict(OTHERS.get(name, {}))
+    base, changes = OTHERS.get(name, (name, {}))
+    config = importlib.import_module(f"configs.{base}").get_config("tiny")
+    config.update_from_flattened_dict(changes)
     config = tiny.shrink(config, source)
     config.train.update(train_overrides)
     return config

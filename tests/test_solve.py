@@ -124,7 +124,8 @@ def test_a_searched_context_answers_beside_the_encoders(trained_folder, tmp_path
     plain, searched = tmp_path / "a.json", tmp_path / "b.json"
     run(trained_folder, task, f"--json={plain}")
     assert "latent search" not in capsys.readouterr().out
-    run(trained_folder, task, f"--json={searched}", "--config.eval.search_steps=2")
+    run(trained_folder, task, f"--json={searched}", "--config.eval.search_steps=2",
+        "--config.eval.search_lr=0.3")  # as in test_evaluate, whose program it is
     assert capsys.readouterr().out.count("without the latent search, query ") >= 2
     before, found = (json.loads(file.read_text()) for file in (plain, searched))
     assert [[attempt["grid"] for attempt in query["attempts"]] for query in found["without_search"]] == \
