@@ -1,13 +1,14 @@
 """Tasks never seen: what training may see of them, starting from another run, adapting to them, and what scores say."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
 from tests import tiny
-from tests.preset_runs import assert_same_bits, devices, eager_runs, preset
+from tests.preset_runs import TRM, assert_same_bits, devices, eager_runs, preset
 from tests.sharing import make_step
 from trm_jax import adapt, solve
 from trm_jax.errors import ConfigError
@@ -97,6 +98,8 @@ def test_a_decoder_is_taken_from_a_run_and_says_what_that_had_seen(base_run, sou
     ({"train.init_from": "RUN", "arch.H_cycles": 1}, "set --config.arch.H_cycles=2"),
     ({"train.init_from": "RUN", "encoder.num_layers": 2}, "set --config.encoder.num_layers=1"),
     ({"train.init_from": "RUN", "train.load_pretrained_decoder": "RUN"}, "starts from a whole model"),
+    ({"train.init_from": "RUN", **TRM}, "is 'embedding' in the config and 'standard' in .* and a table is no "
+                                        "encoder: train.load_pretrained_decoder takes the decoder alone"),
 ])
 def test_what_cannot_be_started_from(changes, message, base_run, source, tmp_path, one_device):
     config = preset("o1", source, max_steps=1)
@@ -133,10 +136,43 @@ def test_solve_adapts_to_the_task_without_its_answer(base_run, source, tmp_path,
     assert "(held out)" in capsys.readouterr().out
 
 
+def test_a_damaged_checkpoint_is_named_and_a_run_of_which_nothing_may_be_written_is_adapted_elsewhere(
+        base_run, source, tmp_path, one_device, capsys):
+    shutil.copytree(base_run, run := tmp_path / "run", ignore=shutil.ignore_patterns("adapted"))
+    shutil.copytree(run / "checkpoints" / "4", run / "checkpoints" / "5")
+    (run / "adapted").write_text("")  # in the way
+    words = [f"--workdir={run}", str(source / "evaluation" / "e0000001.json"), "--adapt=3"]
+    with pytest.raises(SystemExit) as stopped:
+        solve.main(words)
+    assert str(stopped.value).startswith(f"error: --out={run / 'adapted'}")
+    assert "cannot be written to (" in str(stopped.value)
+    solve.main([*words, f"--out={tmp_path / 'out'}"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "checkpoint 5 is damaged (it is a copy of step 4) and was passed by"
+    assert f"task e0000001, answered by {tmp_path / 'out'} at step 3 (adapted)" in lines
+    for field in ("init_from", "load_pretrained_decoder"):
+        train(preset("o1", source, max_steps=1, **{field: str(run)}), tmp_path / field)
+        assert lines[0] in capsys.readouterr().out
+
+
+def test_cores_are_chosen_for_the_batches_asked_for(base_run, source, tmp_path, monkeypatch):
+    def told(*rows):
+        raise ConfigError(f"{rows}")
+
+    monkeypatch.setattr(adapt, "use_cores", told)
+    with pytest.raises(SystemExit, match=r"\(7, 5\)"):
+        adapt.main([f"--workdir={base_run}", f"--data=json:{source}", f"--out={tmp_path / 'out'}",
+                    "--config.data.global_batch_size=7", "--config.eval.batch_size=5"])
+    assert adapt.changed(base_run, "json:a", 1, [], devices=3).data.global_batch_size == 33
+
+
 @pytest.mark.parametrize(("words", "message"), [
     (["--steps=0"], "0 steps of adaptation: at least 1"),
     (["--config.optim.lrr=1"], "unknown field of config.optim 'lrr'"),
     (["--data=json:nowhere"], "nowhere"),
+    (["--config.train.epochs=7"], "--config.train.epochs cannot be set here: it follows from --steps"),
+    (["--config.train.init_from=a"], "it follows from --workdir and --step"),
+    (["--out=/proc/out", "--steps=1"], "/proc/out cannot be written to ("),
 ])
 def test_what_cannot_be_adapted(words, message, base_run, source, tmp_path):
     with pytest.raises(SystemExit) as stopped:

@@ -138,6 +138,10 @@ def test_rows_that_want_to_halt_stop_early_with_q(folder):
     metrics = evaluate(trained, folder / "q")
     assert metrics["halt"] == "q" and 1 < metrics["steps"] < 3
     assert default_out(trained).relative_to(folder / "run").parts[0] == "evaluation"
+    names = {default_out(dataclasses.replace(trained, settings=dataclasses.replace(
+        trained.settings, data=dataclasses.replace(trained.settings.data, source=f"json:{start}/{'äb/' * 100}")))).name
+        for start in "ab"}
+    assert len(names) == 2 and max(len(name.encode()) for name in names) < 255
 
 
 def test_latent_search_is_scored_beside_the_score_without_it(folder, finished, trained):

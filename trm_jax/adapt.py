@@ -4,14 +4,14 @@
 
 All parameters train, on the demonstrations of MYTASKS only: each is asked with the others shown, augmented; no answer
 to a query of theirs is read. --out is a run as any other, in which the same command continues; its scores are called
-"adapted". Any field of its config can be set as --config.SECTION.FIELD=VALUE, e.g. --config.mode.name=online.
+"adapted". Any other field of its config can be set as --config.SECTION.FIELD=VALUE, e.g. --config.mode.name=online.
 """
 
 import argparse
 import importlib
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from trm_jax.evaluation.trained import load_trained
 from trm_jax.paths import user_path
 from trm_jax.run import config_file
 from trm_jax.run.checkpoint import SaveError
+from trm_jax.run.files import make_folder
 from trm_jax.run.interrupt import Interrupted
 from trm_jax.run.mesh import PROCESS_FLAGS, data_mesh, start_processes, together
 from trm_jax.run.overrides import with_changes
@@ -38,9 +39,36 @@ from trm_jax.run.settings import from_dict
 from trm_jax.run.startup import keep_programs, use_cores
 from trm_jax.train import train
 
+# Fields of the new run that follow from flags.
+FOLLOWS = {"data.source": "--data", "train.init_from": "--workdir and --step", "train.max_steps": "--steps",
+           "train.epochs": "--steps", "train.eval_interval": "--steps"}
+
+
+def changed(workdir: Path, source: str, steps: int | None, changes: Sequence[str], devices: int = 1) -> ConfigDict:
+    """The config of the run in `workdir` as it is adapted, but for what only its checkpoint and the tasks tell.
+
+    Args:
+        devices: that the rows of a batch are divided among, unless `changes` say how many rows.
+
+    Raises:
+        ConfigError: no run, an impossible number of steps, or a change that cannot be made.
+    """
+    if steps is not None and steps < 1:
+        raise ConfigError(f"{steps} steps of adaptation: at least 1 is possible")
+    for name in (change.partition("=")[0] for change in changes):
+        if name in FOLLOWS:
+            raise ConfigError(f"--config.{name} cannot be set here: it follows from {FOLLOWS[name]}")
+    provide(PRESETS)
+    base: Any = importlib.import_module(f"{PRESETS}.base")
+    config = ConfigDict(config_file.read(workdir))
+    base.adapted(config, base.ADAPT_STEPS if steps is None else steps)
+    config.data.source = source
+    config.data.global_batch_size = -(-config.data.global_batch_size // devices) * devices
+    return ConfigDict(with_changes(json.loads(config.to_json()), changes))
+
 
 def adapt(workdir: Path, step: str, source: str, out: Path, steps: int | None = None,
-          changes: Iterable[str] = ()) -> None:
+          changes: Sequence[str] = ()) -> None:
     """Trains the run in `workdir`, from its checkpoint `step`, on the demonstrations of the tasks of `source`.
 
     Args:
@@ -52,17 +80,9 @@ def adapt(workdir: Path, step: str, source: str, out: Path, steps: int | None = 
     Raises:
         ConfigError, TaskError, NonFiniteError, Interrupted: as `train` does.
     """
-    if steps is not None and steps < 1:
-        raise ConfigError(f"{steps} steps of adaptation: at least 1 is possible")
-    from_step, _ = choose(workdir, step)
-    provide(PRESETS)
-    base: Any = importlib.import_module(f"{PRESETS}.base")
-    config = ConfigDict(config_file.read(workdir))
-    base.adapted(config, base.ADAPT_STEPS if steps is None else steps)
-    config.data.source, config.train.init_from = source, f"{workdir}@{from_step}"
-    devices = data_mesh().size
-    config.data.global_batch_size = -(-config.data.global_batch_size // devices) * devices
-    config = ConfigDict(with_changes(json.loads(config.to_json()), changes))
+    config = changed(workdir, source, steps, changes, data_mesh().size)
+    from_step, log = choose(workdir, step)
+    config.train.init_from = f"{workdir}@{from_step}"
 
     # An epoch more than the steps need: `train` scores a run that comes to its end, which is done behind it here.
     settings = from_dict(json.loads(config.to_json()))
@@ -73,20 +93,21 @@ def adapt(workdir: Path, step: str, source: str, out: Path, steps: int | None = 
     rows = settings.data.global_batch_size
     config.train.epochs = -(-(settings.train.max_steps + 1) * rows // groups)
     config.train.eval_interval = config.train.epochs
-    train(config, out)
+    train(config, out, log=log)
 
 
-def adapt_to(task: Task, workdir: Path, step: str, steps: int) -> Path:
-    """Adapts a run to one task; gives the folder of the new run, below that of the old.
+def adapt_to(task: Task, workdir: Path, step: str, steps: int, out: Path | None = None) -> Path:
+    """Adapts a run to one task; gives the folder of the new run: `out`, or one below that of the old.
 
-    Only what may be trained on is written down: the task with its demonstrations, and its queries without answers.
+    Only what may be trained on is written down, beside it: the task with its demonstrations, and its queries without
+    answers.
 
     Raises:
         ConfigError, TaskError, NonFiniteError, Interrupted: as `train` does.
     """
-    out = workdir / "adapted" / f"{task.id}-{set_digest([task])}-{choose(workdir, step)[0]}-{steps}"
+    out = out or workdir / "adapted" / f"{task.id}-{set_digest([task])}-{choose(workdir, step)[0]}-{steps}"
     file = out.with_name(f"{out.name}.tasks") / f"{task.id}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder("--out", file.parent)
     file.write_text(json.dumps({
         "train": [{"input": pair.input.tolist(), "output": pair.output.tolist()} for pair in task.demos
                   if pair.output is not None],
@@ -100,7 +121,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="python -m trm_jax.adapt", allow_abbrev=False,
         description="Train a finished run further on the demonstrations of tasks of one's own, then score it on them.",
-        epilog="--config.SECTION.FIELD=VALUE sets any field of the new run")
+        epilog="--config.SECTION.FIELD=VALUE sets any other field of the new run")
     parser.add_argument("--workdir", required=True, type=user_path, help="folder of the run to start from")
     for name, (kind, text) in PROCESS_FLAGS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
@@ -117,7 +138,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         keep_programs(flags.out.parent)
         start_processes(**{name: getattr(flags, name) for name in PROCESS_FLAGS})
-        use_cores(config_file.load(flags.workdir).eval.batch_size)
+        config = changed(flags.workdir, flags.data, flags.steps, changes)
+        use_cores(config.data.global_batch_size, config.eval.batch_size)
         adapt(flags.workdir, flags.step, flags.data, flags.out, flags.steps, changes)
         trained = load_trained(flags.out, data_mesh())
         results = default_out(trained)

@@ -7,6 +7,7 @@ task with what was predicted) and predictions.jsonl (every single prediction).
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import re
 import sys
@@ -41,6 +42,7 @@ from trm_jax.run.startup import keep_programs, use_cores
 
 CONFIG_PREFIX = "--config."
 CHANGES = f"--config.FIELD=VALUE changes the run's config for the evaluation: {', '.join(CHANGEABLE)}"
+LONGEST_NAME = 200  # bytes of a source in the name of a folder
 ALL_TASKS = ("data.max_eval_groups=0",)  # also where training evaluates on some only
 
 
@@ -114,6 +116,8 @@ def default_out(trained: Trained) -> Path:
     """WORKDIR/evaluation/STEP-SOURCE-xVARIANTS, with -searchSTEPS behind it after a latent search."""
     settings = trained.settings
     source = re.sub(r"\W+", "-", settings.data.source)
+    if len(source.encode()) > LONGEST_NAME:  # of a folder 255 bytes are possible
+        source = f"{source[-40:]}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
     search = f"-search{settings.eval.search_steps}" if settings.eval.search else ""
     return trained.workdir / "evaluation" / f"{trained.step}-{source}-x{settings.eval.augmentations}{search}"
 

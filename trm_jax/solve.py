@@ -2,8 +2,9 @@
 
 TASK is a file in ARC's JSON form, or an id of ARC-AGI-1 or -2. The two best answers to each of its queries are drawn
 in the terminal with their votes and confidence; where the file has the answer, it says which is right. --adapt=N
-first trains the model for N batches on the task's demonstrations; --config.eval.search_steps=N searches each variant's
-context for N gradient steps, and tells what was answered without. --augmentations=N says how many variants vote.
+first trains the model for N batches on the task's demonstrations, as a run below the run's folder or in --out;
+--config.eval.search_steps=N searches each variant's context for N gradient steps, and tells what was answered without.
+--augmentations=N says how many variants vote.
 """
 
 import argparse
@@ -179,10 +180,14 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--augmentations", type=int, metavar="N", help="variants that vote; the run's own number "
                         "where none is given")
     parser.add_argument("--adapt", type=int, metavar="N", help="first train the model for N batches on the task's "
-                        "demonstrations, as a run of its own below the run's folder")
+                        "demonstrations, as a run of its own")
+    parser.add_argument("--out", type=user_path, metavar="FOLDER", help="of the run that --adapt makes; below the "
+                        "run's folder where none is given")
     parser.add_argument("--png", type=user_path, metavar="FILE", help="picture to write")
     parser.add_argument("--json", type=user_path, metavar="FILE", help="JSON file to write")
     flags, changes = parse_changes(parser, argv)
+    if flags.out and flags.adapt is None:
+        parser.error("--out is the folder of the run that --adapt makes: give both")
     for path in (flags.png, flags.json):
         if path and not path.absolute().parent.is_dir():
             parser.error(f"{path}: there is no folder {path.parent}")
@@ -197,12 +202,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         settings = config_file.load(flags.workdir, changes)
         task = asked(sources.read_task(flags.task), settings.data.max_grid_size)
-        keep_programs(flags.workdir.parent)
+        keep_programs((flags.out or flags.workdir).parent)
         start_processes(**{name: getattr(flags, name) for name in PROCESS_FLAGS})
-        use_cores(settings.eval.batch_size)
+        own = [] if flags.adapt is None else [config_file.load(flags.workdir).eval.batch_size]  # scores as it trains
+        use_cores(settings.eval.batch_size, *own)
         workdir, step = flags.workdir, flags.step
         if flags.adapt is not None:
-            workdir, step = adapt_to(task, workdir, step, flags.adapt), "latest"
+            workdir, step = adapt_to(task, workdir, step, flags.adapt, flags.out), "latest"
         trained = load_trained(workdir, data_mesh(), step, changes)
         print(*trained.chosen, sep="\n", file=sys.stderr)
         with together():

@@ -7,6 +7,7 @@ Any field of the config can be set on the command line, e.g. --config.optim.lr=3
 import functools
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,13 @@ _PROCESSES: list[flags.FlagHolder] = [
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin | None = None,
-          profile: str | None = None) -> TrainState:
+          profile: str | None = None, log: Sequence[str] = ()) -> TrainState:
     """Trains `config` in `workdir` to the end and returns the final state.
 
     Args:
         origin: what the config was made from, for run.json.
         profile: "START:STOP", steps to trace.
+        log: lines that its log begins with.
 
     Raises:
         ConfigError, TaskError: the input cannot be run; nothing has been written then.
@@ -89,14 +91,15 @@ def train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin | Non
                                   give_up_minutes=settings.checkpoint.give_up_minutes, say=say)
         begun = (restored(job, checkpoints, training, batches) if job.resuming else begun) or \
             fresh_state(training.init, settings)
-        state, descent, log = begun
+        state, descent, begins = begun
 
         # Write down what it is, and train
         itself = ancestor("the run", settings.data, pair_digests(job.tasks.train))
         protocol = protocol_of(job.tasks.evaluation, [*descent, itself], bool(settings.train.init_from))
         on_first(lambda: job.write(origin or Origin(), descent, protocol.word))
-        writer = opened(job, state, [*log, *job.tasks.report, f"scores on evaluation tasks are: {protocol.word}",
-                                     *protocol.notes, *job.lines(state, len(validation.tasks))])
+        writer = opened(job, state, [*log, *begins, *job.tasks.report,
+                                     f"scores on evaluation tasks are: {protocol.word}", *protocol.notes,
+                                     *job.lines(state, len(validation.tasks))])
         progress = Progress(settings, groups, writer, int(state.step), job.schedule.last,
                             show=jax.process_index() == 0)
         score = functools.partial(validation.score, writer, protocol.word, say) if validation.tasks else None

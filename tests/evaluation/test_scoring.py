@@ -13,6 +13,7 @@ from tests import tiny
 from tests.data.arc import fakes
 from tests.stand_ins import black, nothing, oracle, stand_in
 from trm_jax.data.arc.tasks import Pair, Task
+from trm_jax.dynamics.inference import Searched
 from trm_jax.dynamics.metrics import NonFiniteError
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation.evaluator import Evaluator
@@ -114,6 +115,14 @@ def test_nothing_to_evaluate_or_numbers_that_are_none_are_clear_errors():
         evaluate(make_tasks([1]), oracle, batch_size=7, devices=8)
     with pytest.raises(NonFiniteError, match="not finite"):
         evaluate(make_tasks([1]), oracle, q_halt=np.nan)
+
+    def lost(*args):  # a search whose contexts all give a loss that is none
+        found = stand_in(oracle)(*args)
+        return *found, Searched(*found, *[np.full(len(found[0].steps), np.inf, np.float32)] * 2)
+
+    evaluator = Evaluator(settings(), data_mesh(jax.devices()[:1]), lost, make_tasks([1]), make_tasks([1]))
+    with pytest.raises(NonFiniteError, match="loss of the demonstrations is not finite"):
+        list(evaluator.run({}, {}))
 
 
 @pytest.mark.parametrize(("changes", "message"), [

@@ -99,6 +99,8 @@ class Evaluator:
         for i in map(int, np.flatnonzero(row != PADDING)):
             answer = self._answer(int(row[i]), i, prediction, right)
             for found in searched:
+                if not np.isfinite([found.loss[i], found.start_loss[i]]).all():
+                    raise NonFiniteError("the token loss of the demonstrations is not finite")
                 before = self._answer(int(row[i]), i, found.prediction, found.rows)
                 answer = answer.after_search(float(found.loss[i]), before, float(found.start_loss[i]))
             answers.append(answer)

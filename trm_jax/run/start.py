@@ -36,6 +36,7 @@ class Source:
         seq_len: S the weights are made for; None where no weight depends on it.
         descent: oldest first; the last is the source itself.
         read: (part, parameters, buffers) → both of this part, where and as the given leaves are.
+        log: lines about damaged checkpoints that were passed by.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Source:
     seq_len: int | None
     descent: tuple[Ancestor, ...]
     read: Callable[[str, Tree, Tree], tuple[Tree, Tree]]
+    log: tuple[str, ...] = ()
 
 
 def fresh_state(init: Callable[[], TrainState],
@@ -98,7 +100,7 @@ def restore(field: str, source: Source, params: Tree, buffers: Tree) -> tuple[Tr
         params, buffers: {"encoder": …, "decoder": …}; their leaves, arrays or shapes with shardings, say where the
             restored ones go.
     """
-    log: list[str] = []
+    log = [*source.log]
     given = source.descent[-1].name
     embeds = source.encoder is not None and source.encoder["type"] == "embedding"  # rows of the source's own tasks
     for part in ("decoder", "encoder"):
@@ -120,7 +122,7 @@ def restore(field: str, source: Source, params: Tree, buffers: Tree) -> tuple[Tr
 
 def _of_run(workdir: Path, step: str) -> Source:
     settings = config_file.load(workdir)
-    number, _ = choose(workdir, step)
+    number, log = choose(workdir, step)
     averaged = "ema" if settings.optim.ema else "params"  # see TrainState.eval_params
 
     def read(part: str, params: Tree, buffers: Tree) -> tuple[Tree, Tree]:
@@ -133,7 +135,7 @@ def _of_run(workdir: Path, step: str) -> Source:
     fixed = settings.arch.pos_encodings == "learned" or settings.arch.mlp_t
     return Source(name, {field: getattr(settings.arch, field) for field in pretrained.ARCH_FIELDS},
                   _but_slots(dataclasses.asdict(settings.encoder)), settings.seq_len if fixed else None,
-                  (*before, record.ancestor(name, settings.data, record.trained_on(workdir))), read)
+                  (*before, record.ancestor(name, settings.data, record.trained_on(workdir))), read, tuple(log))
 
 
 def _of_converted(path: Path) -> Source:
@@ -159,6 +161,10 @@ def _check_fits(given: str, source: Source, settings: Settings, whole: bool) -> 
     if whole:
         if source.encoder is None:
             raise ConfigError(f"{given} holds a decoder alone; train.load_pretrained_decoder takes that")
+        kinds = settings.encoder.type, source.encoder["type"]
+        if "embedding" in kinds and kinds[0] != kinds[1]:
+            raise ConfigError(f"encoder.type is {kinds[0]!r} in the config and {kinds[1]!r} in {given}, and a table is "
+                              "no encoder: train.load_pretrained_decoder takes the decoder alone")
         pairs += [("encoder", field, value, getattr(settings.encoder, field))
                   for field, value in source.encoder.items()]
     problems = [f"{section}.{field} is {here!r} in the config and {there!r} in the checkpoint: "
