@@ -24,6 +24,8 @@ import jax
 if sys.argv[2:] == ["set"]:
     jax.config.update("jax_num_cpu_devices", 3)
     jax.config.update("jax_compilation_cache_dir", "elsewhere")
+if sys.argv[2:] == ["read-only"]:
+    os.access = lambda *_: False
 keep_programs(Path(sys.argv[1]))
 use_cores(*[len(os.sched_getaffinity(0)) * 4] * 2)
 print(jax.local_device_count() == len(os.sched_getaffinity(0)), jax.local_device_count(),
@@ -40,3 +42,4 @@ def test_every_core_is_used_and_programs_last_unless_someone_has_decided_otherwi
     fits, _, folder = start(tmp_path)
     assert fits == "True" and folder.startswith(str(tmp_path / ".programs"))
     assert start(tmp_path, "set")[1:] == ["3", "elsewhere"]
+    assert start(tmp_path, "read-only")[2] == "None"

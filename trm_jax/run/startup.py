@@ -30,9 +30,12 @@ def use_cores(*rows: int) -> None:
 
 
 def keep_programs(root: Path) -> None:
-    """Compiled programs are kept below `root`, unless JAX_COMPILATION_CACHE_DIR or a caller names another folder."""
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(root.resolve() / PROGRAMS / _processor()))
+    """Compiled programs are kept below `root`, unless JAX_COMPILATION_CACHE_DIR or a caller names another folder, or
+    nothing may be written there: JAX would warn of each."""
+    folder = root.resolve() / PROGRAMS / _processor()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if jax.config.values["jax_compilation_cache_dir"] is None and os.access(there, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
 
 
