@@ -9,8 +9,9 @@ from configs import base
 from tests import tiny
 from tests.data.arc import fakes
 from trm_jax.data.arc.tasks import pair_digests
+from trm_jax.errors import ConfigError
 from trm_jax.evaluation.protocol import protocol_of
-from trm_jax.run.ancestry import Ancestor, held_out_note
+from trm_jax.run.ancestry import ANCESTRY_FILE, Ancestor, held_out_note, read
 from trm_jax.run.record import ancestor
 
 DATA = dataclasses.replace(tiny.settings(base.get_config()).data, source="json:nowhere", evaluation_demos=True)
@@ -49,3 +50,10 @@ def test_the_pairs_say_it_wherever_the_data_are_now(descent, adapted, word):
 def test_a_note_stands_for_what_pairs_cannot_say():
     assert held_out_note([run(OURS), Ancestor("a file", None, None)]) is None
     assert "a file was itself trained" in held_out_note([run(OURS), Ancestor("a file", None, "its table")])
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"ancestors": [{"whose": "?"}]}'])
+def test_a_damaged_line_of_descent_is_one_line(content, tmp_path):
+    (tmp_path / ANCESTRY_FILE).write_text(content)
+    with pytest.raises(ConfigError, match=r"pretrained\.json, which says what .* cannot be read: \S[^\n]*$"):
+        read(tmp_path)

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trm_jax.errors import ConfigError
+from trm_jax.run.reasons import reason
+
 ANCESTRY_FILE = "pretrained.json"
 
 
@@ -47,11 +50,18 @@ def as_text(ancestors: Sequence[Ancestor]) -> str:
 
 
 def read(workdir: Path) -> tuple[tuple[Ancestor, ...], str | None]:
-    """The line of descent of the run in `workdir`, and its note; of runs of earlier versions there is only the note."""
+    """The line of descent of the run in `workdir`, and its note; of runs of earlier versions there is only the note.
+
+    Raises ConfigError: it cannot be read, so that nobody can say what a score of the run is worth.
+    """
     file = workdir / ANCESTRY_FILE
     if not file.exists():
         return (), None
-    content = json.loads(file.read_text(encoding="utf-8"))
-    note = content.get("held_out_note")
-    return (tuple(Ancestor(**ancestor) for ancestor in content.get("ancestors", [])),
-            note and note.removeprefix("note: "))  # which earlier versions wrote
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        note = content.get("held_out_note")
+        return (tuple(Ancestor(**ancestor) for ancestor in content.get("ancestors", [])),
+                note and note.removeprefix("note: "))  # which earlier versions wrote
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{file}, which says what the weights of the run come from, cannot be read: "
+                          f"{reason(error)}") from None
