@@ -209,6 +209,9 @@ def test_what_is_missing_or_does_not_fit_is_one_clear_line(trained, converted, t
     with pytest.raises(SystemExit, match=r"have to have names.*--identifiers=FOLDER/identifiers\.json"):
         evaluate.main([f"--workdir={tmp_path / 'plain'}"])
     shutil.copytree(converted, tmp_path / "nameless")
+    (tmp_path / "nameless" / "identifiers.json").write_text(json.dumps([names()[0], *reversed(names()[1:])]))
+    one, other = (load_trained(folder, data_mesh()) for folder in (converted, tmp_path / "nameless"))
+    assert one.digest != other.digest  # an evaluation begun with the one is not continued with the other
     (tmp_path / "nameless" / "identifiers.json").unlink()
     with pytest.raises(SystemExit, match=r"no identifiers\.json that says which task and variant each row is"):
         evaluate.main([f"--workdir={tmp_path / 'nameless'}"])

@@ -75,8 +75,9 @@ class Trained:
 
     @functools.cached_property
     def digest(self) -> str:
-        """The first 16 hex digits of the sha256 of all weights."""
-        found = hashlib.sha256()
+        """The first 16 hex digits of the sha256 of all weights, and of the names of a table's rows that a file has."""
+        names = self.table.names(seed=0) if isinstance(self.table, NamedTable) else []
+        found = hashlib.sha256("\n".join(names).encode())
         for leaf in jax.tree.leaves((self.params, self.buffers)):
             found.update(np.ascontiguousarray(jax.device_get(leaf)).reshape(-1).view(np.uint8).data)
         return found.hexdigest()[:16]
