@@ -101,7 +101,9 @@ def get_config() -> ConfigDict:
     config.train.max_steps = 0  # stop after so many batches, with a checkpoint but no evaluation; 0: no limit
     config.train.log_every_steps = 10  # batches that each logged value is the mean of
     config.train.stall_minutes = 30.0  # without a finished step, after which all threads' stacks are logged; 0: never
-    config.train.microbatches = 1  # equal parts of a device's rows, one after another: less memory, the same gradient
+    # Equal parts of a device's rows, one after another: less memory, the same gradient. 0: one, or on a CPU as
+    # many as let a part stay in its cache.
+    config.train.microbatches = 0
     config.train.seed = 0  # of parameters, data order, augmentation and exploration
     config.train.init_from = ""  # RUN, RUN@STEP or a converted model's folder: start from its weights, all of them
     config.train.load_pretrained_decoder = ""  # the same, of which the decoder is taken and the encoder starts fresh

@@ -264,7 +264,7 @@ def test_packing_runs_only_chunks_with_a_valid_slot():
 def test_chunks_are_small_of_long_pairs_and_never_larger_than_the_batch():
     """(slots, tokens of a pair): R1 on a CPU and on a GPU, a tiny run, and the smallest there is."""
     assert [chunk_size(*case) for case in ((40, 1800), (2560, 1800), (10**4, 1800), (64, 200), (3, 18))] == [
-        1, 20, 64, 6, 3]
+        1, 20, 64, 2, 3]
 
 
 @pytest.mark.parametrize("keep", [False, True])

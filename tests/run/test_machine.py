@@ -10,7 +10,7 @@ from configs import base, o1
 from tests import tiny
 from trm_jax.errors import ConfigError
 from trm_jax.models.remat import REMAT
-from trm_jax.run.machine import best_attention, fitting_remat, kept_bytes, resolve
+from trm_jax.run.machine import best_attention, fitting_remat, in_parts, kept_bytes, resolve
 from trm_jax.run.mesh import data_mesh
 
 GPU = SimpleNamespace(platform="gpu")
@@ -31,9 +31,26 @@ def fails(error):
 
 
 def test_a_cpu_computes_in_float32_with_blocked_attention():
-    found, log = resolve(changed(remat="none"), data_mesh(jax.devices()[:1]))
+    found, log = resolve(changed(tiny.settings(o1.get_config("tiny")), remat="none"), data_mesh(jax.devices()[:2]))
     assert (found.arch.forward_dtype, found.arch.attention, found.arch.remat) == ("float32", "blocked", "none")
-    assert log == ["activations in float32; attention: blocked; remat: none"]
+    assert log == ["activations in float32; attention: blocked; remat: none; the 16 rows of a device in 4 parts"]
+    assert found.train.microbatches == 4
+
+
+@pytest.mark.parametrize(("changes", "devices", "platform", "parts"), [
+    ({}, 1, "gpu", 1),
+    ({"train.microbatches": 3}, 2, "cpu", 3),
+    ({}, 1, "cpu", 8), ({}, 8, "cpu", 1),  # 213 kB a row, of a MiB
+    ({"data.global_batch_size": 34}, 2, "cpu", 17),  # which 4 rows do not divide
+    ({"data.max_grid_size": 30}, 2, "cpu", 16),  # one row is more than a MiB
+    ({"loss.contrastive_weight": 0.1}, 2, "cpu", 1)])
+def test_a_cpu_takes_as_many_rows_at_once_as_its_cache_holds(changes, devices, platform, parts):
+    config = o1.get_config("tiny")
+    config.update_from_flattened_dict(changes)
+    settings, said = in_parts(tiny.settings(config), devices, platform)
+    assert settings.train.microbatches == parts
+    assert said == (f"; the {config.data.global_batch_size // devices} rows of a device in {parts} parts"
+                    if parts not in (1, 3) else "")
 
 
 def test_what_is_named_is_taken_and_evaluation_asks_nothing_of_a_backward_pass():

@@ -1,6 +1,6 @@
 """What this machine can do, asked once at the start of a run: how its model computes.
 
-The fields of the `arch` section that are "auto" are replaced here, and nowhere else.
+The fields of the `arch` section that are "auto" are replaced here, and nowhere else, as is `train.microbatches=0`.
 """
 
 import dataclasses
@@ -20,13 +20,14 @@ from trm_jax.models.attention import attend
 from trm_jax.models.decoder import AUTO, ArchConfig
 from trm_jax.models.encoders import SOURCES, EncoderConfig
 from trm_jax.models.etrm import ETRM
-from trm_jax.models.layers import parameter_keys
+from trm_jax.models.layers import parameter_keys, swiglu_width
 from trm_jax.models.remat import REMAT
 from trm_jax.run.mesh import Mesh
 from trm_jax.run.settings import Settings
 
 HALF = 0.5  # of a machine's memory, which the system and other programs need too; a GPU's is the run's alone
 FILLED = 0.85  # of what is left, since activations are not all that stands in it
+CACHE = 2**20  # bytes of an activation that a CPU computes with fast: near those of a core's own cache
 
 Attempt = Callable[[Settings, jax.Device], None]  # raises where the fused attention does not run
 
@@ -45,8 +46,9 @@ def resolve(settings: Settings, mesh: Mesh, *, training: bool = True) -> tuple[S
     settings, attention = _with_attention(settings, device)
     if not training:
         return settings, [f"activations in {dtype}; attention: {attention}"]
+    settings, parts = in_parts(settings, mesh.size, device.platform)
     settings, remat = with_remat(settings, mesh.size, memory(device))
-    return settings, [f"activations in {dtype}; attention: {attention}; remat: {remat}"]
+    return settings, [f"activations in {dtype}; attention: {attention}; remat: {remat}{parts}"]
 
 
 def _with(settings: Settings, **fields: Any) -> Settings:
@@ -115,11 +117,26 @@ def memory(device: jax.Device) -> int:
     return int(HALF * pages / jax.local_device_count())
 
 
+def in_parts(settings: Settings, devices: int, platform: str) -> tuple[Settings, str]:
+    """`settings` with the rows of each of so many devices in parts, where nothing else is said, and how many: of as
+    many rows as a CPU computes with in its cache. A GPU has them all at once."""
+    if settings.train.microbatches:
+        return settings, ""
+    arch, rows, parts = settings.arch, max(settings.data.global_batch_size // devices, 1), 1
+    if platform == "cpu" and not settings.loss.contrastive_weight:  # which compares all rows
+        tokens = arch.puzzle_emb_len + settings.seq_len
+        row = tokens * 2 * swiglu_width(arch.hidden_size, arch.expansion) * arch.dtype.itemsize  # where it is widest
+        parts = next(parts for parts in range(1, rows + 1)
+                     if rows % parts == 0 and (rows // parts * row <= CACHE or parts == rows))
+    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, microbatches=parts))
+    return settings, f"; the {rows} rows of a device in {parts} parts" if parts > 1 else ""
+
+
 def with_remat(settings: Settings, devices: int, available: int) -> tuple[Settings, str]:
     """`settings` as each of so many devices with `available` bytes recomputes, and how and why, for the log."""
     how, why = settings.arch.remat, ""
     if how == AUTO:
-        rows = settings.data.global_batch_size // devices // settings.train.microbatches
+        rows = settings.data.global_batch_size // devices // (settings.train.microbatches or 1)
         how, why = fitting_remat(settings, max(rows, 1), available)
     return _with(settings, remat=how), how + (f" ({why})" if why else "")
 

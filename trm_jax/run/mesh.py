@@ -222,6 +222,8 @@ def _in_parts(f: RowFunction, parts: int) -> RowFunction:
     if parts == 1:
         return f
 
+    f = jax.jit(f, inline=True)  # traced once, for its shapes and in the loop
+
     def call(everywhere: Tree, *rows: Tree) -> tuple[Tree, Tree, Tree]:
         def add(total: Tree, rows: tuple[Tree, ...]) -> tuple[Tree, Tree]:
             sums, *of_rows = f(everywhere, *rows)

@@ -53,7 +53,7 @@ def make_step(settings: Settings, mesh: Mesh, groups: int) -> Training:
     Raises:
         ConfigError: a batch does not divide by devices and parts, or a section does not fit the model.
     """
-    rows, parts = settings.data.global_batch_size, settings.train.microbatches
+    rows, parts = settings.data.global_batch_size, settings.train.microbatches or 1
     check_divides("data.global_batch_size", rows, mesh)
     if rows // mesh.size % parts:
         raise ConfigError(f"train.microbatches={parts} must divide the {rows // mesh.size} rows of a device: "

@@ -62,8 +62,8 @@ class TrainConfig:
         if self.init_from and self.load_pretrained_decoder:
             raise ConfigError("train.init_from starts from a whole model, its decoder included; set "
                               "train.load_pretrained_decoder='' or train.init_from=''")
-        check_numbers("train", self, ["epochs", "eval_interval", "log_every_steps", "microbatches"], at_least=1)
-        check_numbers("train", self, ["max_steps", "stall_minutes"], at_least=0)
+        check_numbers("train", self, ["epochs", "eval_interval", "log_every_steps"], at_least=1)
+        check_numbers("train", self, ["max_steps", "stall_minutes", "microbatches"], at_least=0)
         check_numbers("train", self, ["seed"], at_least=0, below=2**32)
 
 

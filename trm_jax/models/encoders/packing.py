@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 CHUNKS = 128  # of a batch, so that the share of idle slots in the last chunk stays small
-MIN_TOKENS = 1024  # of a chunk, so that its matrix products are worth their start
+MIN_TOKENS = 256  # of a chunk, so that its matrix products are worth their start, and stay in a CPU's cache
 MAX_PAIRS = 64  # of a chunk, whose activations stand in memory at once: 115,200 tokens of 30×30 grids
 
 Tree = Any
