@@ -64,5 +64,3 @@ def canvases(row, batch):
     answer = np.maximum(batch.labels[row], grids.PAD)
     demos = batch.demos[row][batch.demo_mask[row]].reshape(-1, side * side)
     return [grids.find(tokens, side) for tokens in (batch.inputs[row], answer, *demos)]
-
-

@@ -168,7 +168,7 @@ def test_the_latest_and_the_best_are_kept(tmp_path, opened):
         if score:
             checkpoints.add_scores(step, dict(zip(saved.BEST_BY, score, strict=True)))
     checkpoints.watch(wait=True)
-    assert saved.saved_steps(tmp_path) == [2, 4, 5] and checkpoints.best == 2 and checkpoints.latest == 5
+    assert saved.saved_steps(tmp_path) == [2, 4, 5] and saved.best_step(tmp_path) == 2 and checkpoints.latest == 5
     assert checkpoints.scored(5) and not checkpoints.scored(4)
     assert restore_fields(tmp_path, "best", {"params": state(0).params})[0] == 2
     saved.check(checkpoints.path(2))  # scores do not break the seal

@@ -25,7 +25,6 @@ from trm_jax.errors import ConfigError
 
 # Making a batch holds the interpreter lock nearly throughout: more threads would not make more batches.
 _READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-MAX_NAMED = 5  # tasks that a line of the log spells out
 
 
 def train_batches(

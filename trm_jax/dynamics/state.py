@@ -69,4 +69,3 @@ def parameter_counts(params: Tree) -> dict[str, int]:
     """Trained parameters of the encoder, the decoder, and both."""
     counts = {part: sum(leaf.size for leaf in jax.tree.leaves(params.get(part))) for part in ("encoder", "decoder")}
     return counts | {"total": sum(counts.values())}
-

@@ -14,7 +14,7 @@ from trm_jax.run import arrays, saved
 from trm_jax.run.files import make_folder
 from trm_jax.run.mesh import from_first, on_first
 from trm_jax.run.reasons import reason
-from trm_jax.run.saved import Damaged, best_step, saved_steps
+from trm_jax.run.saved import Damaged, saved_steps
 
 Tree = Any
 RETRY_S = 10.0  # between a save that failed and the next trial
@@ -145,11 +145,6 @@ class Checkpoints:
     def latest(self) -> int | None:
         """Step of the latest checkpoint that has been written, None without any."""
         return max(saved_steps(self._workdir), default=None)
-
-    @property
-    def best(self) -> int | None:
-        """Step of the best checkpoint by held-out score, None without any."""
-        return best_step(self._workdir)
 
     def path(self, step: int) -> Path:
         """Folder of the checkpoint of `step`."""

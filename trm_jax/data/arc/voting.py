@@ -62,10 +62,6 @@ class Votes:
             raise ValueError(f"task {task_id}, query {query}: variant {variant} has voted before")
         cast[variant] = (None if text is None else sys.intern(text), q_halt)
 
-    def merge(self, other: "Votes") -> None:
-        """Adds the votes of another process. Raises ValueError where `add` does."""
-        self.extend(other.to_list())
-
     def extend(self, votes: Iterable[list[Any]]) -> None:
         """Adds votes as `to_list` has them. Raises ValueError where `add` does."""
         for vote in votes:
@@ -110,14 +106,6 @@ class Votes:
             for (task_id, query), cast in self._cast.items()
             for variant, (text, q_halt) in cast.items()
         ]
-
-    @classmethod
-    def from_list(cls, content: Iterable[Sequence[Any]]) -> "Votes":
-        """Exactly the votes that `to_list` wrote. Raises ValueError where `add` does."""
-        votes = cls()
-        for vote in content:
-            votes._add(*vote)
-        return votes
 
 
 def _as_text(grid: Grid) -> str:
