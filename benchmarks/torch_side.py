@@ -133,9 +133,8 @@ class TorchSide:
         return seconds, float(torch.stack(losses).mean())
 
     def _learn(self, encoding: bool) -> Tensor:
-        for group in self.optimizer.param_groups:
-            group["lr"] = float(self.schedule(self.updates + 1))
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.lr = float(self.schedule(self.updates + 1))
+        self.optimizer.zero_grad()
         with self.precision():
             loss, self.carry = self._act_step(self.carry, encoding)
         loss.backward()
@@ -203,4 +202,3 @@ def reference_model(settings: Settings) -> reference.ETRM:
                                set_layers=encoder.set_layers, pooling_method=encoder.pooling_method,
                                norm_style=encoder.norm_style, layer_scale_init=encoder.layer_scale_init,
                                final_norm=encoder.final_norm), decoder)
-

@@ -4,9 +4,11 @@ Tests run on the cores that they may use, eight at most. Most of what they do is
 for all workers and for the commands that tests start (.pytest_cache/xla), and turned into machine code in the quickest
 way there is, a seventh of the work: without LLVM's optimisation, without MLIR where operations are fused, and as one
 module. What a program computes and sends between devices is decided before that. TRM_TESTS_OPTIMISED=1 compiles as a
-run does.
+run does. Operations carry no lines of source, and Python looks for garbage a hundred times less often: tracing makes
+much and leaves little.
 """
 
+import gc
 import os
 import re
 import signal
@@ -21,6 +23,8 @@ if "TRM_TESTS_OPTIMISED" not in os.environ:
     os.environ["XLA_FLAGS"] = ("--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
                                f"{os.environ.get('XLA_FLAGS', '')}")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+gc.set_threshold(70_000)
 
 import jax
 import pytest

@@ -119,9 +119,10 @@ def test_rows_of_a_table_stay_those_of_their_tasks_whatever_becomes_of_the_sourc
         load_trained(tmp_path / "run", data_mesh())
 
 
-# Devices, and the parts of each one's rows that are computed one after another.
+# Devices, and the parts of each one's rows that are computed one after another. The contrastive term, the only one to
+# which rows of other devices matter, has tests of its own in dynamics/test_contrast and run/test_programs.
 @pytest.mark.parametrize(("name", "number", "parts"), [
-    ("o1", 4, 2), ("r1", 8, 1), ("l1", 4, 2), ("e3", 4, 2), ("small", 8, 1), ("t1", 4, 2), ("contrastive", 4, 1)])
+    ("o1", 4, 2), ("r1", 8, 1), ("l1", 4, 2), ("e3", 4, 2), ("small", 8, 1), ("t1", 4, 2)])
 def test_one_device_and_many_train_the_same(name, number, parts, whole, source, tmp_path, eager):
     """Also with the rows of a device in parts, while some have a row that starts and others none, and with noise in
     the latent; a checkpoint of many devices continues on one."""

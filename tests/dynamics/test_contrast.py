@@ -1,5 +1,7 @@
 """The contrastive term: its variants are variants, and its numbers those of an independent computation in PyTorch."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,13 @@ import torch.nn.functional as F
 from tests import tiny
 from tests.preset_runs import preset
 from trm_jax.data.arc import grids
+from trm_jax.dynamics.act import batch_shapes
 from trm_jax.dynamics.contrast import Pooled, Variants, draw_variants, info_nce, pool, shown
+from trm_jax.dynamics.losses import LossConfig
+from trm_jax.dynamics.steps import Whole, contrastive_loss
 from trm_jax.errors import ConfigError
+from trm_jax.models.encoders import Context
+from trm_jax.run.mesh import all_rows, data_mesh, summed_over_rows
 
 SIDE = 6
 
@@ -74,6 +81,38 @@ def test_the_loss_and_its_gradient_are_those_of_an_independent_computation():
     for found, tensor in zip(gradient, given, strict=True):
         np.testing.assert_allclose(found, tensor.grad, rtol=0, atol=1e-6)
     assert not np.asarray(gradient)[:, 4].any() and np.abs(gradient).max() > 1e-2
+
+
+def test_rows_of_four_devices_are_contrasted_as_those_of_one():
+    """The term and its gradient, also by the second variants that other devices show, of an encoder that is a product.
+
+    Devices have tasks in common, and different numbers of rows that are encoded.
+    """
+    rng, rows = np.random.default_rng(0), 8
+    batch = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), batch_shapes(rows, 2, SIDE**2)).replace(
+        demos=rng.integers(0, 12, (rows, 2, 2, SIDE**2), np.uint8), task=np.array([0, 1, 1, 2, 3, 0, 4, 2], np.int32))
+    encoded = np.array([1, 1, 1, 0, 1, 1, 0, 0], bool)
+    weights = rng.normal(size=(batch.demos[0].size, 15)).astype(np.float32)
+    recipe = types.SimpleNamespace(loss=LossConfig("softmax", 0.0, 1.0, 0.2), all_rows=all_rows)
+    second = jax.jit(draw_variants, static_argnums=1)(jax.random.key(0), rows)
+
+    def term(everywhere, batch, encoded, second):
+        weights, count = everywhere
+
+        def loss(weights):
+            def encode(demos, *_, **__):
+                return Context((demos.reshape(len(demos), -1).astype(jnp.float32) @ weights).reshape(-1, 3, 5))
+
+            model = types.SimpleNamespace(encoder=encode)
+            whole = Whole(rows, count, jnp.ones(()))
+            return contrastive_loss(recipe, model, encode(batch.demos), batch, encoded, second, whole)
+
+        return jax.value_and_grad(loss)(weights), (), ()
+
+    one, four = (jax.jit(summed_over_rows(data_mesh(jax.devices()[:number]))(term))(
+        (weights, jnp.float32(encoded.sum())), batch, encoded, second)[0] for number in (1, 4))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, four)
+    assert one[0] > 0.1 and np.abs(one[1]).max() > 1e-3
 
 
 def test_a_row_alone_has_nothing_to_be_told_from():

@@ -87,7 +87,7 @@ def torch_steps():
                 "puzzle_identifiers": torch.from_numpy(batch.row)}
         carry = reference.empty_carry(trainer.model, data) if carry is None else carry
         warm = min(1.0, (step + 1) / WARMUP)
-        optimizer.param_groups[0]["lr"], table.lr = OPTIM.lr * warm, OPTIM.embedding_lr * warm
+        optimizer.lr, table.lr = OPTIM.lr * warm, OPTIM.embedding_lr * warm
         carry, record = reference.original_step(
             trainer, carry, data, encode="every_step", halt_max_steps=ARCH.halt_max_steps,
             halt_exploration_prob=ARCH.halt_exploration_prob, explore_uniform=torch.from_numpy(drawn.uniform),

@@ -69,15 +69,26 @@ def test_an_update_is_one_reduction_of_the_gradient(name, devices, parts, source
 
 
 def test_a_contrastive_term_gathers_the_pooled_contexts_alone(source, eager):
-    """And sends their gradient back: for each row D numbers, and which row and task it is."""
-    made = training("contrastive", source, 4)
-    found = collectives(made.step.lower(made.state, made.batch).compile().as_text())
+    """And sends their gradient back: for each row D numbers, and which row and task it is. It is part of the loss."""
+    made, rng = training("contrastive", source, 4), np.random.default_rng(0)
+    step = made.step.lower(made.state, made.batch).compile()
+    found = collectives(step.as_text())
     rows, width = len(made.batch.row), 16
     gradient = 4 * sum(leaf.size for leaf in jax.tree.leaves(made.state.params))
     sent = {kind: sum(size for operation, size, _ in found if operation == kind) for kind, _, _ in found}
     assert sent["all-gather"] <= rows * 4 * (width + 3)
     back = sent["all-reduce"] + sent.get("reduce-scatter", 0) - gradient
     assert 0 <= back <= 0.02 * gradient + rows * width * 4
+
+    def some(leaf):
+        numbers = rng.random(leaf.shape) if leaf.dtype == np.float32 else rng.integers(1, 4, leaf.shape)
+        return jax.device_put(numbers.astype(leaf.dtype), leaf.sharding)
+
+    _, metrics = step(*jax.tree.map(some, (made.state, made.batch)))
+    mean = {name: metrics[name].sum / metrics[name].count for name in metrics}
+    assert metrics["contrastive_loss"].count == rows and mean["contrastive_loss"] > 0.1
+    np.testing.assert_allclose(
+        mean["loss"], mean["lm_loss"] + 0.5 * mean["q_halt_loss"] + 0.5 * mean["contrastive_loss"], rtol=1e-5)
 
 
 def test_parts_must_divide_the_rows_of_a_device(source):

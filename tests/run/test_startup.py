@@ -14,6 +14,7 @@ def test_a_core_is_a_device_as_far_as_the_rows_divide(monkeypatch, cores, rows, 
     assert cpu_devices(*rows) == devices
 
 
+# JAX is imported once; each start is a fork of that, as it has not looked for devices yet.
 PROGRAM = """
 import os, sys
 for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_NUM_CPU_DEVICES"):
@@ -21,25 +22,27 @@ for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_NUM_CPU_DEVICES"):
 from pathlib import Path
 from trm_jax.run.startup import keep_programs, use_cores
 import jax
-if sys.argv[2:] == ["set"]:
-    jax.config.update("jax_num_cpu_devices", 3)
-    jax.config.update("jax_compilation_cache_dir", "elsewhere")
-if sys.argv[2:] == ["read-only"]:
-    os.access = lambda *_: False
-keep_programs(Path(sys.argv[1]))
-use_cores(*[len(os.sched_getaffinity(0)) * 4] * 2)
-print(jax.local_device_count() == len(os.sched_getaffinity(0)), jax.local_device_count(),
-      jax.config.jax_compilation_cache_dir)
+for start in ("plain", "set", "read-only"):
+    if os.fork():
+        os.wait()
+        continue
+    if start == "set":
+        jax.config.update("jax_num_cpu_devices", 3)
+        jax.config.update("jax_compilation_cache_dir", "elsewhere")
+    if start == "read-only":
+        os.access = lambda *_: False
+    keep_programs(Path(sys.argv[1]))
+    use_cores(*[len(os.sched_getaffinity(0)) * 4] * 2)
+    print(jax.local_device_count() == len(os.sched_getaffinity(0)), jax.local_device_count(),
+          jax.config.jax_compilation_cache_dir, flush=True)
+    os._exit(0)
 """
 
 
-def start(folder, *words):
-    return subprocess.run([sys.executable, "-c", PROGRAM, str(folder), *words], check=True, capture_output=True,
-                          text=True).stdout.split()
-
-
 def test_every_core_is_used_and_programs_last_unless_someone_has_decided_otherwise(tmp_path):
-    fits, _, folder = start(tmp_path)
-    assert fits == "True" and folder.startswith(str(tmp_path / ".programs"))
-    assert start(tmp_path, "set")[1:] == ["3", "elsewhere"]
-    assert start(tmp_path, "read-only")[2] == "None"
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path)], check=True,
+                           capture_output=True, text=True).stdout
+    plain, told, read_only = (line.split() for line in found.splitlines())
+    assert plain[0] == "True" and plain[2].startswith(str(tmp_path / ".programs"))
+    assert told[1:] == ["3", "elsewhere"]
+    assert read_only[2] == "None"

@@ -1,38 +1,45 @@
 """AdamATan2, and sign-SGD on the rows of a table that occur."""
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
-class AdamATan2(torch.optim.Optimizer):
+class AdamATan2:
     """Adam with atan2 in place of the division (arXiv:2407.05872), without its scale constants.
 
-    A parameter whose gradient is None stands still: value, moments and the count of its own updates.
+    A parameter whose gradient is None stands still: value, moments and the count of its own updates. It is no
+    torch.optim.Optimizer, the first use of which imports the compiler: seconds in every process.
     """
 
     def __init__(
         self, params: Iterable[Tensor], lr: float, betas: tuple[float, float], weight_decay: float
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+        self.params, self.lr, self.betas, self.weight_decay = list(params), lr, betas, weight_decay
+        self.state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
+
+    def zero_grad(self) -> None:
+        for p in self.params:
+            p.grad = None
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:
-        for group in self.param_groups:
-            lr, (beta1, beta2) = group["lr"], group["betas"]
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state.update(step=0, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
-                state["step"] += 1
-                m = state["exp_avg"].lerp_(p.grad, 1 - beta1)
-                v = state["exp_avg_sq"].lerp_(p.grad.square(), 1 - beta2)
-                denominator = v.sqrt() / (1 - beta2 ** state["step"]) ** 0.5
-                p.mul_(1 - lr * group["weight_decay"])
-                p.sub_(torch.atan2(m, denominator), alpha=lr / (1 - beta1 ** state["step"]))
+    def step(self) -> None:
+        beta1, beta2 = self.betas
+        for p in self.params:
+            if p.grad is None:
+                continue
+            state = self.state[p]
+            if not state:
+                state.update(step=0, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+            state["step"] += 1
+            m = state["exp_avg"].lerp_(p.grad, 1 - beta1)
+            v = state["exp_avg_sq"].lerp_(p.grad.square(), 1 - beta2)
+            denominator = v.sqrt() / (1 - beta2 ** state["step"]) ** 0.5
+            p.mul_(1 - self.lr * self.weight_decay)
+            p.sub_(torch.atan2(m, denominator), alpha=self.lr / (1 - beta1 ** state["step"]))
 
 
 class RowSignSGD:

@@ -92,7 +92,7 @@ def update(
         kl_weight=trainer.kl_weight,
         token_loss=trainer.token_loss,
     )
-    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.optimizer.zero_grad()
     (loss.total / len(context)).backward()
     encoder_norm, decoder_norm = (
         get_total_norm([p.grad for p in part.parameters() if p.grad is not None])
