@@ -15,7 +15,6 @@ from trm_jax.models.attention import FORMS
 from trm_jax.models.layers import (
     Block,
     Buffer,
-    Dtype,
     Embed,
     SelfAttention,
     TokenSwiGLU,
@@ -69,7 +68,7 @@ class ArchConfig:
                               f"arch.num_heads={self.num_heads}")
 
     @property
-    def dtype(self) -> Dtype:
+    def dtype(self) -> jnp.dtype:
         """Type of activations."""
         return jnp.dtype("float32" if self.forward_dtype == AUTO else self.forward_dtype)
 
