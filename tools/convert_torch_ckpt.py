@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--keep-puzzle-embeddings has no effect with --identifiers, which brings them over")
     try:
         return _export(args) if args.export else _import(args)
-    except (CheckpointError, KeyMismatch, DestinationError, ConfigError, TaskError) as error:
+    except (CheckpointError, KeyMismatch, DestinationError, ConfigError, TaskError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

@@ -47,6 +47,8 @@ def convert(checkpoint: TorchCheckpoint, flags: dict[str, Any], *, official: boo
     used = {name: tensor for name, tensor in checkpoint.tensors.items()
             if name != PUZZLE_EMBEDDINGS and name not in SKIPPED}
     _check_vocabulary(used)
+    for name, tensor in used.items():
+        _check_finite(name, tensor)
     check_keys({name: tuple(tensor.shape) for name, tensor in used.items()}, *shapes)
     params, buffers = from_torch({name: to_numpy(tensor) for name, tensor in used.items()}, *shapes)
     table = name_table(*shapes)
@@ -58,7 +60,7 @@ def convert(checkpoint: TorchCheckpoint, flags: dict[str, Any], *, official: boo
 
 
 def save_puzzle_embeddings(checkpoint: TorchCheckpoint, folder: Path) -> None:
-    """Copies the puzzle embeddings block by block into `folder`."""
+    """Copies the puzzle embeddings block by block into `folder`. Raises CheckpointError where one is not finite."""
     # From a mapping of its own: the pages that copying touches are given back with it.
     _, tensors = map_tensors(checkpoint.path, checkpoint.entry)
     table = tensors[PUZZLE_EMBEDDINGS]
@@ -67,6 +69,7 @@ def save_puzzle_embeddings(checkpoint: TorchCheckpoint, folder: Path) -> None:
     with (folder / PUZZLE_EMBEDDINGS_FILE).open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for block in _blocks(table):
+            _check_finite(PUZZLE_EMBEDDINGS, block)
             file.write(to_numpy(block).tobytes())
 
 
@@ -95,6 +98,11 @@ def _check_vocabulary(tensors: dict[str, torch.Tensor]) -> None:
     if words != VOCAB_SIZE:
         raise CheckpointError(f"inner.embed_tokens.embedding_weight has {words} tokens; models of ARC grids have "
                               f"{VOCAB_SIZE} (PAD, EOS and ten colours)")
+
+
+def _check_finite(name: str, tensor: torch.Tensor) -> None:
+    if not tensor.isfinite().all():
+        raise CheckpointError(f"{name} holds numbers that are not finite: the training that saved it had diverged")
 
 
 def _manifest(checkpoint: TorchCheckpoint, sizes: Sizes, table: dict[str, str], kept: bool,

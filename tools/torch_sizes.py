@@ -3,11 +3,14 @@
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tools.torch_checkpoint import CONFIG_FILE, CheckpointError, TorchCheckpoint
+from trm_jax.models.decoder import ArchConfig
+from trm_jax.models.encoders import EncoderConfig
 from trm_jax.models.layers import swiglu_width
+from trm_jax.run import fields
 from trm_jax.run.pretrained import ARCH_FIELDS
 
 Facts = dict[str, Any]
@@ -124,11 +127,21 @@ def _arch_shapes(shapes: Mapping[str, tuple[int, ...]], encoder: Facts | None) -
 
 
 def _arch_config(recorded: Facts) -> Facts:
-    facts = {name: recorded.get(name) for name in ARCH_FIELDS}
+    facts = _recorded(recorded, ARCH_FIELDS, ArchConfig)
     if facts["mlp_t"] and facts["pos_encodings"] == "rope":
         facts["pos_encodings"] = "none"  # there is no attention to rotate
     if facts["puzzle_emb_len"] == 0:  # means as many tokens as the puzzle embedding fills
-        facts["puzzle_emb_len"] = -(-recorded["puzzle_emb_ndim"] // recorded["hidden_size"])
+        sizes = recorded.get("puzzle_emb_ndim"), recorded.get("hidden_size")
+        facts["puzzle_emb_len"] = -(-sizes[0] // sizes[1]) if all(sizes) else None
+    return facts
+
+
+def _recorded(recorded: Facts, names: Iterable[str], section: type, prefix: str = "") -> Facts:
+    """These fields of a config's section as all_config.yaml has them, None where it has not. Raises ConfigError."""
+    kinds, facts = fields.kinds(section), {name: recorded.get(prefix + name) for name in names}
+    for name, value in facts.items():
+        if value is not None:
+            fields.check_kind(f"{CONFIG_FILE}: arch.{prefix}{name}", value, kinds[name])
     return facts
 
 
@@ -152,7 +165,7 @@ def _encoder_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Facts:
 
 def _encoder_config(shapes: Mapping[str, tuple[int, ...]], recorded: Facts) -> Facts:
     """What all_config.yaml says of the encoder, without the options that its type has no use for."""
-    facts = {name: recorded.get(f"encoder_{name}") for name in ENCODER_FIELDS}
+    facts = _recorded(recorded, ENCODER_FIELDS, EncoderConfig, "encoder_")
     if facts["type"] != "standard":
         del facts["pooling_method"]
     if not any(name.startswith("encoder.set_encoder.") for name in shapes):

@@ -37,6 +37,7 @@ BAD_STATES = {
     "twice": (lambda s: s | {"module.inner.lm_head.weight": s["inner.lm_head.weight"]},
               r"inner\.lm_head\.weight stands twice .* as _orig_mod\.model\.inner\S+ and as \S+module\.inner"),
     "integers": (lambda s: s | {"inner.H_init": torch.ones(16, dtype=torch.int32)}, r"inner\.H_init.* is torch\.int32"),
+    "not finite": (lambda s: s | {"inner.H_init": torch.full((16,), torch.nan)}, r"inner\.H_init .*not finite"),
     "vocabulary": (lambda s: s | {"inner.embed_tokens.embedding_weight": torch.ones(11, 16)}, r"has 11 tokens"),
     "no TRM": (lambda s: {"fc.weight": torch.ones(2, 2)}, r"inner\.embed_tokens\.embedding_weight is missing"),
     "empty": (lambda s: {}, r"holds no tensors"),
@@ -92,7 +93,7 @@ def test_no_file(source, tmp_path, capsys):
 
 
 def test_sizes_that_nothing_tells(tmp_path, capsys):
-    source = torch_files.write(tmp_path / "source", torch_files.decoder_state(), config={})
+    source = torch_files.write(tmp_path / "source", torch_files.decoder_state(), config={"puzzle_emb_len": 0})
     line = error(capsys, source, tmp_path / "out")
     for flag in ("--h-cycles", "--l-cycles", "--num-heads", "--puzzle-emb-len", "all_config.yaml"):
         assert flag in line
@@ -104,6 +105,7 @@ def test_sizes_that_nothing_tells(tmp_path, capsys):
     ({"hidden_size": 32}, (), "hidden_size is 16 in the shapes but 32 in all_config.yaml"),
     ({"expansion": 400}, (), r"inner\.L_level\.layers\.0\.mlp\.\S+ has shape \(\d+, \d+\), expected"),
     ({"puzzle_emb_len": 3}, (), "puzzle_emb_len is 4 in the shapes but 3 in all_config.yaml"),
+    ({"H_cycles": "2"}, (), r"all_config\.yaml: arch\.H_cycles='2' must be a whole number"),
     ({"num_heads": 3}, (), "arch.hidden_size=16 must be an even multiple of arch.num_heads=3"),
 ])
 def test_sizes_that_disagree(change, flags, message, tmp_path, capsys):
@@ -134,6 +136,7 @@ def test_a_destination_is_replaced_with_force_only(source, tmp_path, capsys):
     before = (out / pretrained.MANIFEST_FILE).read_text()
     torch_files.write_config(source.parent, torch_files.ARCH | {"L_cycles": 5})
     assert "exists" in error(capsys, source, out)
+    assert "File exists" in error(capsys, source, source / "out")
     assert (out / pretrained.MANIFEST_FILE).read_text() == before
     assert convert(source, out, "--force") == 0
     assert pretrained.read_manifest(out).arch["L_cycles"] == 5
