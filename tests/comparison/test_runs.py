@@ -99,6 +99,11 @@ def test_configurations_that_cannot_be_read_and_one_of_no_mode(tmp_path):
         (found / "config.json").write_text(text, encoding="utf-8")
         broken = load_run(found, "torch")
         assert not broken.config and "cannot be read" in broken.notes[0] and "\n" not in broken.notes[0]
+    texts = {field: "many" for field in ("seed", "epochs", "log_every_steps", "max_eval_groups", "global_batch_size")}
+    (found / "config.json").write_text(json.dumps({"train": texts, "data": texts | {"source": []}}), encoding="utf-8")
+    (found / "run.json").write_text(json.dumps({"preset": "o1", "size": "", "overrides": {}, "tasks": [7]}))
+    foreign = load_run(found, "torch")  # a configuration of somebody else's
+    assert (foreign.seed, foreign.progress, foreign.eval_tasks, foreign.identity.is_recorded) == (0, 1, 400, False)
     (found / "config.json").write_text(json.dumps({"mode": {"name": "mixed"}}), encoding="utf-8")
     with pytest.raises(RunError, match="mixed"):
         load_run(found, "torch")

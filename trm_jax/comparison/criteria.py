@@ -64,7 +64,7 @@ class Pair:
             longer = [group for group in self.sound if max(group.ends(axis)) > (1 + THRESHOLDS.length_tolerance) * end]
             if longer:
                 self.cut = axis, end
-                annealed = [group.label for group in longer if (group.setting("optim.lr_min_ratio") or 1) < 1]
+                annealed = [group.label for group in longer if (group.setting("optim.lr_min_ratio", float) or 1) < 1]
                 cut = f"{listed(annealed)} would be cut{self.at}, before its learning rate has come down"
                 self.problem = self.problem or (cut if annealed else "")
                 self.at += f", where {listed([group.label for group in longer])} went on"

