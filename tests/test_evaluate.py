@@ -79,6 +79,7 @@ def test_the_three_numbers_and_what_was_left_out(folder, finished, trained):
     assert 0 < metrics["accuracy"] < 1 and metrics["steps"] == 3
     text = table(metrics)
     assert "solved 0 / evaluated 8 / total 10 tasks" in text
+    assert "pass@2 " in text and "pass@5" not in text  # of three variants
     assert "2 of 10 tasks do not fit 6x6 and were left out" in text
     assert metrics["encoder"]["encoder_relative_var"] > 0 and "context: variance / mean square" in text
     assert metrics["by_task"] == {f"t{i}": 0.0 for i in range(8)}

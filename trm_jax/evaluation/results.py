@@ -5,7 +5,7 @@ from typing import Any
 
 from trm_jax.data.arc import tasks
 from trm_jax.data.arc.editions import Edition
-from trm_jax.data.arc.voting import ATTEMPTS, Score, wilson
+from trm_jax.data.arc.voting import ATTEMPTS, Score, tells_more, wilson
 from trm_jax.data.split import Split
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.evaluation.mistakes import mistakes
@@ -13,6 +13,7 @@ from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained
 from trm_jax.metric_table import METRICS
 
+PASS = "pass@"
 WITHOUT_SEARCH = ", without search"
 
 
@@ -21,7 +22,8 @@ def metrics_of(trained: Trained, split: Split, evaluator: Evaluator, tally: Tall
     """All numbers of a finished evaluation.
 
     `pass@K` is the mean over evaluated tasks of the share of a task's queries whose answer stands among the top K,
-    with a 95% interval, and `solved` the number of those with all queries answered. Of the tasks, `total` is the
+    with a 95% interval, and `solved` the number of those with all queries answered. (Of `augmentations` variants there
+    are so many candidates at most: a larger K has the same numbers, and is not shown.) Of the tasks, `total` is the
     whole evaluation set, `left_out` do not fit the canvas, `without_row` fit and have no row in the model's embedding
     table (where it has one), `predicted` were put to the model, `evaluated` of these have a known answer, and `solved`
     of these were within the two attempts of the ARC Prize; `by_task` has the share of each one's queries that were.
@@ -72,14 +74,16 @@ def _passed(score: Score) -> dict[str, Any]:
     passed = {}
     for k, share in score.pass_at.items():
         low, high = wilson(share * score.evaluated, score.evaluated)
-        passed[f"pass@{k}"] = {"share": share, "low": low, "high": high, "solved": score.solved[k]}
+        passed[f"{PASS}{k}"] = {"share": share, "low": low, "high": high, "solved": score.solved[k]}
     return passed
 
 
 def pass_rows(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """What each pass@K is called, and its numbers; behind them those without the latent search, if there was one."""
+    """What each pass@K is called that says more than that of a smaller K, and its numbers; behind them those without
+    the latent search, if there was one."""
     sides = (("", metrics), (WITHOUT_SEARCH, metrics.get("without_search", {})))
-    return [(name + words, found) for words, side in sides for name, found in side.items() if name.startswith("pass@")]
+    return [(name + words, found) for words, side in sides for name, found in side.items() if name.startswith(PASS)
+            and tells_more(int(name.removeprefix(PASS)), metrics["augmentations"])]
 
 
 def table(metrics: dict[str, Any]) -> str:
@@ -108,7 +112,7 @@ def facts(metrics: dict[str, Any]) -> dict[str, str]:
     values = metrics | metrics["encoder"]
     return {metric.title.removesuffix(", held out"): f"{values[metric.name]:.1%}" if metric.share else
             f"{values[metric.name]:.3g}" for metric in METRICS
-            if metric.is_evaluation and metric.name in values and not metric.name.startswith("pass@")}
+            if metric.is_evaluation and metric.name in values and not metric.name.startswith(PASS)}
 
 
 def _what_search_did(metrics: dict[str, Any]) -> str:

@@ -164,6 +164,12 @@ def score(votes: Votes, tasks: Sequence[Task], pass_ks: Iterable[int]) -> Score:
     )
 
 
+def tells_more(k: int, variants: int) -> bool:
+    """Whether pass@K says more than that of a smaller K where so many variants vote: each adds one candidate at most.
+    pass@2, the ARC Prize's, is shown in any case."""
+    return k <= max(variants, ATTEMPTS)
+
+
 def wilson(successes: float, trials: int) -> tuple[float, float]:
     """95 % score interval of a binomial proportion (Wilson 1927); (0, 1) without trials.
 
