@@ -126,12 +126,13 @@ def test_adapt_trains_on_demonstrations_and_scores(base_run, source, tmp_path, o
 
 
 def test_solve_adapts_to_the_task_without_its_answer(base_run, source, tmp_path, one_device, capsys):
-    task = source / "evaluation" / "e0000001.json"
+    task, content = tmp_path / "task.json", json.loads((source / "evaluation" / "e0000001.json").read_text())
+    task.write_text(json.dumps({"../e 1": content}))
     solve.main([f"--workdir={base_run}", str(task), "--adapt=3", f"--json={tmp_path / 'found.json'}"])
     assert "(adapted)" in capsys.readouterr().out
     assert json.loads((tmp_path / "found.json").read_text())["protocol"] == "adapted"
-    (written,) = (base_run / "adapted").glob("*.tasks/e0000001.json")
-    assert [set(query) for query in json.loads(written.read_text())["test"]] == [{"input"}]
+    (written,) = (base_run / "adapted").glob("-e-1-*.tasks/-e-1.json")
+    assert [set(query) for query in json.loads(written.read_text())["../e 1"]["test"]] == [{"input"}]
     solve.main([f"--workdir={base_run}", str(task)])
     assert "(held out)" in capsys.readouterr().out
 
@@ -172,7 +173,7 @@ def test_cores_are_chosen_for_the_batches_asked_for(base_run, source, tmp_path, 
     (["--data=json:nowhere"], "nowhere"),
     (["--config.train.epochs=7"], "--config.train.epochs cannot be set here: it follows from --steps"),
     (["--config.train.init_from=a"], "it follows from --workdir and --step"),
-    (["--out=/proc/out", "--steps=1"], "/proc/out cannot be written to ("),
+    (["--out=/proc/out", "--steps=1"], "--out=/proc/out cannot be written to ("),
 ])
 def test_what_cannot_be_adapted(words, message, base_run, source, tmp_path):
     with pytest.raises(SystemExit) as stopped:

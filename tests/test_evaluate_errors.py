@@ -50,6 +50,7 @@ def test_errors_are_one_line_and_leave_nothing_behind(trained_folder, tmp_path, 
     (tmp_path / "file").write_text("")
     assert "is a file" in failure(capsys, run, f"--out={tmp_path / 'file'}")
     assert "--out=/proc/out cannot be written to (" in failure(capsys, run, "--out=/proc/out")
+    assert "File name too long" in failure(capsys, f"--workdir={'a' * 300}")
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "config.json").write_text((trained_folder / "run" / "config.json").read_text())
@@ -59,6 +60,12 @@ def test_errors_are_one_line_and_leave_nothing_behind(trained_folder, tmp_path, 
     failure(capsys, run, "--augmentations=3")
     assert "--augmentations=3" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["config.json", "empty", "file"]
+
+
+def test_a_disk_that_fills_up_is_one_line(trained_folder, tmp_path, capsys):
+    (tmp_path / ".metrics.json.unfinished").symlink_to("/dev/full")
+    said = failure(capsys, f"--workdir={trained_folder / 'run'}", f"--out={tmp_path}", "--config.eval.augmentations=1")
+    assert said == f"error: --out={tmp_path} cannot be written to (No space left on device); choose another folder"
 
 
 def test_a_source_without_a_task_that_fits(trained_folder, tmp_path):

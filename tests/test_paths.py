@@ -12,7 +12,7 @@ from trm_jax import compare, evaluate, solve
 from trm_jax.comparison.events import RunError
 from trm_jax.errors import ConfigError
 from trm_jax.evaluation.trained import load_trained
-from trm_jax.paths import user_path
+from trm_jax.paths import as_name, user_path
 from trm_jax.run.start import find
 
 
@@ -26,7 +26,12 @@ def home(tmp_path, monkeypatch):
 def test_a_path_begins_at_home_and_holds_variables(home):
     assert user_path("~/$RUNS/o1") == home / "x" / "runs" / "o1"
     assert user_path(Path("~") / "${RUNS}") == home / "x" / "runs"
-    assert user_path("runs/~") == Path("runs/~")
+    assert [user_path(text) for text in ("runs/~", "~nobody.here/a")] == [Path("runs/~"), Path("~nobody.here/a")]
+
+
+def test_any_text_names_a_folder():
+    assert as_name("json:data/a b") == "json-data-a-b" and as_name("数字/é") == "数字-é"
+    assert len(as_name("数" * 300).encode()) < 255 and as_name("数" * 300) != as_name("数" * 301)
 
 
 def test_every_flag_that_takes_a_path_reads_it_so(home):

@@ -27,10 +27,10 @@ from trm_jax.errors import ConfigError
 from trm_jax.evaluate import default_out, evaluate, parse_changes
 from trm_jax.evaluation.results import table
 from trm_jax.evaluation.trained import load_trained
-from trm_jax.paths import user_path
+from trm_jax.paths import as_name, user_path
 from trm_jax.run import config_file
 from trm_jax.run.checkpoint import SaveError
-from trm_jax.run.files import make_folder
+from trm_jax.run.files import check_folder, make_folder
 from trm_jax.run.interrupt import Interrupted
 from trm_jax.run.mesh import PROCESS_FLAGS, data_mesh, start_processes, together
 from trm_jax.run.overrides import with_changes
@@ -105,13 +105,14 @@ def adapt_to(task: Task, workdir: Path, step: str, steps: int, out: Path | None 
     Raises:
         ConfigError, TaskError, NonFiniteError, Interrupted: as `train` does.
     """
-    out = out or workdir / "adapted" / f"{task.id}-{set_digest([task])}-{choose(workdir, step)[0]}-{steps}"
-    file = out.with_name(f"{out.name}.tasks") / f"{task.id}.json"
+    name = as_name(task.id)
+    out = out or workdir / "adapted" / f"{name}-{set_digest([task])}-{choose(workdir, step)[0]}-{steps}"
+    file = out.with_name(f"{out.name}.tasks") / f"{name}.json"
     make_folder("--out", file.parent)
-    file.write_text(json.dumps({
+    file.write_text(json.dumps({task.id: {
         "train": [{"input": pair.input.tolist(), "output": pair.output.tolist()} for pair in task.demos
                   if pair.output is not None],
-        "test": [{"input": pair.input.tolist()} for pair in task.queries]}), encoding="utf-8")
+        "test": [{"input": pair.input.tolist()} for pair in task.queries]}}), encoding="utf-8")
     adapt(workdir, step, f"json:{file}", out, steps)
     return out
 
@@ -139,13 +140,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         keep_programs(flags.out.parent)
         start_processes(**{name: getattr(flags, name) for name in PROCESS_FLAGS})
         config = changed(flags.workdir, flags.data, flags.steps, changes)
+        check_folder("--out", flags.out)
         use_cores(config.data.global_batch_size, config.eval.batch_size)
         adapt(flags.workdir, flags.step, flags.data, flags.out, flags.steps, changes)
         trained = load_trained(flags.out, data_mesh())
         results = default_out(trained)
         with together():
             metrics = evaluate(trained, results)
-    except (ConfigError, TaskError, NonFiniteError, SaveError) as error:
+    except (ConfigError, TaskError, NonFiniteError, SaveError, OSError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as stop:
         print(stop, file=sys.stderr)

@@ -7,9 +7,7 @@ task with what was predicted) and predictions.jsonl (every single prediction).
 
 import argparse
 import dataclasses
-import hashlib
 import json
-import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -31,18 +29,17 @@ from trm_jax.evaluation.journal import Journal
 from trm_jax.evaluation.results import metrics_of, table
 from trm_jax.evaluation.scoring import Tally
 from trm_jax.evaluation.trained import Trained, load_trained
-from trm_jax.paths import user_path
+from trm_jax.paths import as_name, user_path
 from trm_jax.run import config_file
 from trm_jax.run.bar import Bar
 from trm_jax.run.config_file import CHANGEABLE
-from trm_jax.run.files import make_folder, write
+from trm_jax.run.files import make_folder, write, writing
 from trm_jax.run.lock import locked
 from trm_jax.run.mesh import PROCESS_FLAGS, data_mesh, on_first, start_processes, together
 from trm_jax.run.startup import keep_programs, use_cores
 
 CONFIG_PREFIX = "--config."
 CHANGES = f"--config.FIELD=VALUE changes the run's config for the evaluation: {', '.join(CHANGEABLE)}"
-LONGEST_NAME = 200  # bytes of a source in the name of a folder
 ALL_TASKS = ("data.max_eval_groups=0",)  # also where training evaluates on some only
 
 
@@ -73,10 +70,11 @@ def evaluate(trained: Trained, out: Path) -> dict[str, Any]:
                            trained.params, trained.buffers, trained.step)
         metrics = metrics_of(trained, split, evaluator, tally, encoder)
         if main:
-            write(out / "metrics.json", json.dumps(metrics, indent=2))
-            write(out / "submission.json", json.dumps(submission(tally.votes, split.all_evaluation)))
             slots = trained.settings.encoder.max_demos
-            write(out / "report.html", page.build(metrics, split.all_evaluation, tally.votes, slots))
+            with writing("--out", out):
+                write(out / "metrics.json", json.dumps(metrics, indent=2))
+                write(out / "submission.json", json.dumps(submission(tally.votes, split.all_evaluation)))
+                write(out / "report.html", page.build(metrics, split.all_evaluation, tally.votes, slots))
     return metrics
 
 
@@ -91,7 +89,8 @@ def answered(trained: Trained, evaluator: Evaluator, journal: Journal) -> Tally:
         raise ConfigError(f"{journal.file} is damaged: {error}; delete the file to start over") from None
     with Bar(rows, "evaluate", "row", initial=tally.rows, show=jax.process_index() == 0) as bar:
         for answers in evaluator.run(trained.params, trained.buffers, tally.rows):
-            journal.append(answers)
+            with writing("--out", journal.file.parent):
+                journal.append(answers)
             tally.add(answers)
             bar.update(len(answers))
     return tally
@@ -115,9 +114,7 @@ def identity(trained: Trained, tasks: Sequence[Task]) -> dict[str, Any]:
 def default_out(trained: Trained) -> Path:
     """WORKDIR/evaluation/STEP-SOURCE-xVARIANTS, with -searchSTEPS behind it after a latent search."""
     settings = trained.settings
-    source = re.sub(r"\W+", "-", settings.data.source)
-    if len(source.encode()) > LONGEST_NAME:  # of a folder 255 bytes are possible
-        source = f"{source[-40:]}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+    source = as_name(settings.data.source)
     search = f"-search{settings.eval.search_steps}" if settings.eval.search else ""
     return trained.workdir / "evaluation" / f"{trained.step}-{source}-x{settings.eval.augmentations}{search}"
 
@@ -159,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         out = flags.out or default_out(trained)
         with together():
             metrics = evaluate(trained, out)
-    except (ConfigError, TaskError, NonFiniteError) as error:
+    except (ConfigError, TaskError, NonFiniteError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command continues")

@@ -1,8 +1,11 @@
 """Paths as people write them, and what a file is that is not what it was taken for."""
 
+import hashlib
 import os
+import re
 from pathlib import Path
 
+LONGEST_NAME = 200  # bytes of a text in the name of a file, of which 255 are possible
 LFS_POINTER = b"version https://git-lfs.github.com/spec"
 
 # How a file begins → what it is, as the predicate of an error message.
@@ -22,8 +25,16 @@ _SIGNATURES = {
 
 
 def user_path(text: str | os.PathLike) -> Path:
-    """A path as a shell would read it: ~ is the home folder, $NAME the variable."""
-    return Path(os.path.expandvars(os.fspath(text))).expanduser()
+    """A path as a shell would read it: ~ is the home folder, $NAME the variable; what is not known stays as it is."""
+    return Path(os.path.expanduser(os.path.expandvars(os.fspath(text))))
+
+
+def as_name(text: str) -> str:
+    """`text` as a name of one folder or file; of a long one the end, and a digest."""
+    name = re.sub(r"\W+", "-", text)
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    return f"{name[-40:]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def foreign(start: bytes) -> str | None:

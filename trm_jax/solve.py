@@ -38,6 +38,7 @@ from trm_jax.evaluation.trained import Trained, load_trained
 from trm_jax.paths import user_path
 from trm_jax.run import config_file
 from trm_jax.run.checkpoint import SaveError
+from trm_jax.run.files import writing
 from trm_jax.run.interrupt import Interrupted
 from trm_jax.run.mesh import PROCESS_FLAGS, data_mesh, start_processes, together
 from trm_jax.run.startup import keep_programs, use_cores
@@ -213,21 +214,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(*trained.chosen, sep="\n", file=sys.stderr)
         with together():
             solution = solve(task, trained, flags.augmentations)
-    except (ConfigError, TaskError, NonFiniteError, SaveError) as error:
+        if jax.process_index() == 0:
+            show(solution, trained, flags.png, flags.json)
+    except (ConfigError, TaskError, NonFiniteError, SaveError, OSError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
-    if jax.process_index():
-        return
-    print(f"task {task.id}, answered by {trained.workdir} at step {trained.step} ({solution.protocol.word})\n")
+
+
+def show(solution: Solution, trained: Trained, png: Path | None = None, json_file: Path | None = None) -> None:
+    """Prints the solution, and writes it to the files given. Raises ConfigError where one cannot be written."""
+    print(f"task {solution.task.id}, answered by {trained.workdir} at step {trained.step} ({solution.protocol.word})\n")
     print(as_text(solution, shutil.get_terminal_size((120, 40)).columns, shows_colours()))
     for note in (*trained.notes, *solution.protocol.notes):
         print(f"note: {note}")
-    if flags.png:
-        draw.save_png(pictures.task_picture(task, solution.votes, solution.slots), flags.png)
-    if flags.json:
-        flags.json.write_text(json.dumps(solution.to_json(), indent=2) + "\n", encoding="utf-8")
+    if png:
+        with writing("--png", png):
+            draw.save_png(pictures.task_picture(solution.task, solution.votes, solution.slots), png)
+    if json_file:
+        with writing("--json", json_file):
+            json_file.write_text(json.dumps(solution.to_json(), indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

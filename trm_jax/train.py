@@ -176,7 +176,7 @@ def main(_: list[str]) -> None:
         use_cores(settings.data.global_batch_size, settings.eval.batch_size)
         with together():
             train(_CONFIG.value, workdir, origin, _PROFILE.value)
-    except (ConfigError, TaskError, NonFiniteError, SaveError) as error:
+    except (ConfigError, TaskError, NonFiniteError, SaveError, OSError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as stop:
         with suppress(OSError):  # the terminal may be gone

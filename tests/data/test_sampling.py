@@ -125,5 +125,7 @@ def test_a_task_without_a_row_is_one_clear_line():
     with pytest.raises(TaskError, match=r"2 of 2 tasks have no row .*; 2 have the id of another task"):
         EvalPlan(found, 1, 0, other)
     assert other.known(found) == ()
+    bare = dataclasses.replace(found[0], demos=())
+    assert Table(pair_digests(found), 4).known([bare]) == ()  # its id alone says nothing
     with pytest.raises(TaskError, match=r"8 variants of each task are asked for.* rows for 4"):
         EvalPlan(found, 8, 0, Table(pair_digests(found), 4))

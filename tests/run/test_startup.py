@@ -1,9 +1,12 @@
 import subprocess
 import sys
 
+import jax
 import pytest
 
+from trm_jax.errors import ConfigError
 from trm_jax.run import startup
+from trm_jax.run.mesh import data_mesh
 from trm_jax.run.startup import cpu_devices
 
 
@@ -46,3 +49,12 @@ def test_every_core_is_used_and_programs_last_unless_someone_has_decided_otherwi
     assert plain[0] == "True" and plain[2].startswith(str(tmp_path / ".programs"))
     assert told[1:] == ["3", "elsewhere"]
     assert read_only[2] == "None"
+
+
+def test_no_device_is_one_line(monkeypatch):
+    def none():
+        raise RuntimeError("Unable to initialize backend 'cuda': no driver\nfor more, see …")
+
+    monkeypatch.setattr(jax, "devices", none)
+    with pytest.raises(ConfigError, match=r"JAX finds no device .*'cuda': no driver for more"):
+        data_mesh()

@@ -103,8 +103,12 @@ def together() -> Iterator[None]:
 
 
 def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """One axis over `devices` (all of every process by default)."""
-    devices = jax.devices() if devices is None else devices
+    """One axis over `devices` (all of every process by default). Raises ConfigError where JAX finds none."""
+    try:
+        devices = jax.devices() if devices is None else devices
+    except (RuntimeError, AssertionError) as error:  # what is named is not here, or its driver does not start
+        asked, why = jax.config.values["jax_platforms"] or "", f": {reason(error)}" if str(error) else ""
+        raise ConfigError(f"JAX finds no device to compute with, JAX_PLATFORMS={asked}{why}") from None
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 

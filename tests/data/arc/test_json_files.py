@@ -145,7 +145,8 @@ def test_nested_folders_are_read_and_hidden_files_are_none(tmp_path, contents):
 
 
 def test_a_task_in_each_line(tmp_path, contents):
-    lines = [json.dumps(contents["b"] | {"id": "b"}), "", json.dumps(contents["a"])]
+    first = json.dumps(contents["b"] | {"id": "b", "note": "one\u2028line"}, ensure_ascii=False)
+    lines = [first, "", json.dumps(contents["a"])]
     file = write(tmp_path / "set.jsonl", "\n".join(lines).encode())
     for source in (file, tmp_path):
         assert ids(sources.load(f"json:{source}").train) == ["b", "set-00003"]

@@ -186,7 +186,7 @@ def _contents(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
     """A task in each line, by its own id ("id" or "task_id"), or named after the file and the number of the line."""
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(_text(path).split("\n"), start=1):  # a text in JSON may hold U+2028
         if line.strip():
             content = _parse(line, f"{path}: line {number}")
             named = isinstance(content, dict) and (content.get("id") or content.get("task_id"))

@@ -55,7 +55,8 @@ class Table:
         return tuple(task for task in tasks if self._knows(task))
 
     def _knows(self, task: Task) -> bool:
-        return task.id in self._rows and self._trained_on[task.id].issuperset(map(pair_digest, task.demos))
+        shown = set(map(pair_digest, task.demos))
+        return bool(shown) and task.id in self._rows and self._trained_on[task.id] >= shown
 
     def check(self, tasks: Sequence[Task], variants: int) -> None:
         """Raises TaskError where one of these tasks has no row, or none in the table so many."""
