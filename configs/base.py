@@ -112,7 +112,7 @@ def get_config() -> ConfigDict:
     config.eval.augmentations = 8  # variants of each task that vote, the task itself included
     config.eval.halt = "max_steps"  # or "q": each row stops when its halt logit is above 0
     config.eval.batch_size = 256  # rows, over all devices
-    config.eval.pass_ks = (1, 2, 5, 10, 100, 1000)  # K of pass@K, shown up to the number of variants
+    config.eval.pass_ks = (1, 2, 5, 10, 100, 1000)  # K of pass@K
     # Latent search, of `evaluate`, `solve` and `adapt`; a run in training is scored without. The context tokens of each
     # variant take so many gradient steps on the token loss of its demonstrations, each once the query; the best
     # context by that loss answers. 0: none.

@@ -83,7 +83,6 @@ def test_a_constant_scores_what_arithmetic_says(batch_size):
     assert means["exact_accuracy"] == pytest.approx(1 / 3)
     assert means["q_halt_accuracy"] == pytest.approx(1 / 3)  # a logit of 0 says "right"
     tags = evaluator.tags(tally)
-    assert [tag for tag in tags if "pass@" in tag] == ["eval/pass@1", "eval/pass@2"]  # four variants vote
     assert tags["eval/pass@2"] == 0.25 and tags["eval/accuracy"] == means["accuracy"]
 
 

@@ -14,7 +14,7 @@ from trm_jax.data.arc.plan import EvalPlan
 from trm_jax.data.arc.rows import PADDING
 from trm_jax.data.arc.table import Table
 from trm_jax.data.arc.tasks import Task
-from trm_jax.data.arc.voting import ATTEMPTS, Score, Votes, score, tells_more
+from trm_jax.data.arc.voting import ATTEMPTS, Score, Votes, score
 from trm_jax.data.pipeline import EvalBatch, eval_batches
 from trm_jax.dynamics.inference import Predict, Prediction
 from trm_jax.dynamics.losses import RowLosses
@@ -88,9 +88,8 @@ class Evaluator:
         return score(tally.votes, self.all_tasks, self._ks)
 
     def tags(self, tally: Tally) -> dict[str, float]:
-        """TensorBoard tag → value: eval/pass@K where it `tells_more`, and the mean of every metric."""
-        passed = {f"eval/pass@{k}": value for k, value in self.score(tally).pass_at.items()
-                  if tells_more(k, self.plan.variants)}
+        """TensorBoard tag → value: eval/pass@K and the mean of every metric."""
+        passed = {f"eval/pass@{k}": value for k, value in self.score(tally).pass_at.items()}
         return {f"eval/{name}": value for name, value in tally.means().items()} | passed
 
     def _answers(self, out: Any) -> list[Answer]:
