@@ -178,5 +178,5 @@ def adapted(config: ConfigDict, steps: int) -> ConfigDict:
     augment = config.data.augment or not config.data.variants  # fixed variants are an augmentation, and rows of a table
     config.data.update(training_tasks=False, evaluation_demos=True, queries="all", augment=augment,
                        max_train_groups=0, max_eval_groups=0, global_batch_size=32)
-    config.train.update(max_steps=steps, load_pretrained_decoder="")
+    config.train.update(max_steps=steps, load_pretrained_decoder="", microbatches=0)  # which divided the run's rows
     return config

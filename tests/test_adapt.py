@@ -164,7 +164,11 @@ def test_cores_are_chosen_for_the_batches_asked_for(base_run, source, tmp_path, 
     with pytest.raises(SystemExit, match=r"\(7, 5\)"):
         adapt.main([f"--workdir={base_run}", f"--data=json:{source}", f"--out={tmp_path / 'out'}",
                     "--config.data.global_batch_size=7", "--config.eval.batch_size=5"])
-    assert adapt.changed(base_run, "json:a", 1, [], devices=3).data.global_batch_size == 33
+    config = json.loads((base_run / "config.json").read_text())
+    config["train"]["microbatches"] = 5  # which divides no batch of adapting
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = adapt.changed(tmp_path, "json:a", 1, [], devices=3)
+    assert (found.data.global_batch_size, found.train.microbatches) == (33, 0)
 
 
 @pytest.mark.parametrize(("words", "message"), [

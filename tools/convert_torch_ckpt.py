@@ -17,7 +17,7 @@ except ImportError:
              "pip install -e '.[convert]'")
 
 from tools import torch_checkpoint, torch_export, torch_import, verify, whole_trm
-from tools.destination import DestinationError, new_folder
+from tools.destination import DestinationError, new_folder, saving
 from tools.torch_checkpoint import CheckpointError, TorchCheckpoint
 from tools.torch_names import KeyMismatch
 from trm_jax.data.arc.tasks import TaskError
@@ -153,12 +153,13 @@ def _import(args: argparse.Namespace) -> int:
         print("dry run: nothing written")
         return 0
     with new_folder(args.dst, force=args.force, marker=MANIFEST_FILE) as folder:
-        if args.keep_puzzle_embeddings:
-            torch_import.save_puzzle_embeddings(checkpoint, folder)
-        if table is None:
-            pretrained.save(folder, manifest, converted.params, converted.buffers)
-        else:
-            whole_trm.save(folder, checkpoint, converted, config, args.identifiers)
+        with saving(args.dst):
+            if args.keep_puzzle_embeddings:
+                torch_import.save_puzzle_embeddings(checkpoint, folder)
+            if table is None:
+                pretrained.save(folder, manifest, converted.params, converted.buffers)
+            else:
+                whole_trm.save(folder, checkpoint, converted, config, args.identifiers)
         if args.verify:  # what was written, read again
             load = pretrained.load if table is None else whole_trm.load_decoder
             _verify(manifest, *load(folder, manifest), checkpoint)

@@ -6,9 +6,24 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools.torch_checkpoint import CheckpointError
+from trm_jax.errors import ConfigError
+from trm_jax.run.reasons import reason
+
 
 class DestinationError(ValueError):
-    """Something stands where a result is to go; one line that names it."""
+    """Something stands where a result is to go, or it cannot be written; one line that names the place."""
+
+
+@contextlib.contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Raises DestinationError for whatever file systems and libraries raise, each its own, where a disk is full."""
+    try:
+        yield
+    except (CheckpointError, ConfigError):  # of what is to be saved
+        raise
+    except Exception as error:
+        raise DestinationError(f"{path} cannot be written to, is there room? ({reason(error)})") from None
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import yaml
 
-from tools.destination import DestinationError, new_file
+from tools.destination import DestinationError, new_file, saving
 from tools.torch_checkpoint import CONFIG_FILE
 from tools.torch_import import PUZZLE_EMBEDDINGS
 from tools.torch_names import to_torch
@@ -99,7 +99,7 @@ def export(path: Path, weights: Weights, *, force: bool) -> dict[str, torch.Tens
     if config.exists() and config.read_text() != text and not force:
         raise DestinationError(f"{config} exists and describes another model; choose another folder, or replace it "
                                "with --force")
-    with new_file(path, force=force) as file, new_file(config, force=True) as sizes:
+    with new_file(path, force=force) as file, new_file(config, force=True) as sizes, saving(path):
         torch.save({PREFIX + name: tensor for name, tensor in state.items()}, file)
         sizes.write_text(text)
         if weights.names is not None:

@@ -40,7 +40,7 @@ def check_numbers(section: str, config: object, fields: Iterable[str], **bounds:
     """
     for field in fields:
         value = getattr(config, field)
-        finite = math.isfinite(value)
+        finite = -math.inf < value < math.inf  # also of whole numbers that no float holds
         if not (finite and all(_BOUNDS[name](value, bound) for name, bound in bounds.items())):
             words = [] if finite else ["finite"]
             words += [f"{name.replace('_', ' ')} {bound}" for name, bound in bounds.items()]

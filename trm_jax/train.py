@@ -30,7 +30,7 @@ from trm_jax.paths import user_path
 from trm_jax.run import ancestry
 from trm_jax.run.ancestry import Ancestor
 from trm_jax.run.checkpoint import Checkpoints, SaveError
-from trm_jax.run.files import make_folder
+from trm_jax.run.files import check_folder, make_folder
 from trm_jax.run.interrupt import Interrupted, stop_request
 from trm_jax.run.job import Job
 from trm_jax.run.lock import locked
@@ -71,6 +71,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin | Non
         Interrupted: a signal asked it to stop; everything has been saved then.
     """
     # Tasks, and the programs of a step and of an evaluation
+    check_folder("--workdir", workdir)
     trace = Profile(profile, workdir)
     job = Job.of(json.loads(config.to_json()), workdir)
     settings, groups = job.settings, len(job.tasks.train)

@@ -93,6 +93,8 @@ def refusal(source, name, value):
     ("optim.encoder_lr_scale", -1.0, "must be above 0"),
     ("optim.lr", math.nan, "must be finite and above 0"),
     ("optim.lr", math.inf, "must be finite and above 0"),
+    ("optim.freeze_decoder_steps", 10**12, "must be at least 0 and below 2147483648"),
+    ("data.max_grid_size", 10**400, "must be at least 1 and at most 30"),
     ("optim.beta2", 1.0, "must be at least 0 and below 1"),
     ("loss.kl_weight", math.nan, "must be finite and at least 0"),
     ("loss.kl_weight", math.inf, "must be finite and at least 0"),

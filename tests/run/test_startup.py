@@ -51,7 +51,10 @@ def test_every_core_is_used_and_programs_last_unless_someone_has_decided_otherwi
     assert read_only[2] == "None"
 
 
-def test_no_device_is_one_line(monkeypatch):
+def test_no_device_and_64_bits_are_one_line(monkeypatch):
+    with jax.enable_x64(True), pytest.raises(ConfigError, match="set JAX_ENABLE_X64=0"):
+        data_mesh()
+
     def none():
         raise RuntimeError("Unable to initialize backend 'cuda': no driver\nfor more, see …")
 

@@ -161,6 +161,18 @@ def test_nothing_is_left_of_an_interrupted_conversion(source, tmp_path, monkeypa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
 
 
+def test_a_disk_that_fills_up_is_one_line(source, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise ValueError('OUT_OF_RANGE: Error writing "x": No space left on device [os_error_code=28]')  # orbax's words
+
+    assert convert(source, tmp_path / "there") == 0
+    monkeypatch.setattr(pretrained, "save", full)
+    for words in ((source, tmp_path / "out"), ("--export", tmp_path / "there", tmp_path / "out" / "file")):
+        assert f"error: {words[-1]} cannot be written to, is there room? (" in error(capsys, *words)
+        monkeypatch.setattr(torch, "save", lambda *_: full())
+    assert [path.name for path in tmp_path.rglob("out/*")] == []
+
+
 def test_keeping_puzzle_embeddings_that_are_not_there(tmp_path, capsys):
     source = torch_files.write(tmp_path / "source", torch_files.etrm_state())
     line = error(capsys, source, tmp_path / "out", "--keep-puzzle-embeddings")

@@ -44,8 +44,9 @@ class OptimConfig:
         check_numbers("optim", self, ["lr", "grad_clip_norm", "embedding_lr"], above=0)
         check_numbers("optim", self, ["beta1", "beta2", "ema_rate"], at_least=0, below=1)
         check_numbers("optim", self, ["lr_min_ratio"], at_least=0, at_most=1)
-        check_numbers("optim", self, ["weight_decay", "lr_warmup_steps", "freeze_encoder_steps",
-                                      "freeze_decoder_steps", "embedding_weight_decay"], at_least=0)
+        check_numbers("optim", self, ["weight_decay", "embedding_weight_decay"], at_least=0)
+        check_numbers("optim", self, ["lr_warmup_steps", "freeze_encoder_steps", "freeze_decoder_steps"], at_least=0,
+                      below=2**31)  # with which the step, an int32, is compared
         check_numbers("optim", self, ["encoder_lr_scale"], above=0)  # freeze_encoder_steps is what stops an encoder
 
 

@@ -103,7 +103,13 @@ def together() -> Iterator[None]:
 
 
 def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """One axis over `devices` (all of every process by default). Raises ConfigError where JAX finds none."""
+    """One axis over `devices` (all of every process by default).
+
+    Raises:
+        ConfigError: JAX finds none, or is to compute in 64 bits.
+    """
+    if jax.dtypes.canonicalize_dtype(np.float64) == np.float64:
+        raise ConfigError("JAX_ENABLE_X64 is on, and all that is trained here has 32 bits: set JAX_ENABLE_X64=0")
     try:
         devices = jax.devices() if devices is None else devices
     except (RuntimeError, AssertionError) as error:  # what is named is not here, or its driver does not start

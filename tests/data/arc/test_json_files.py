@@ -150,6 +150,8 @@ def test_a_task_in_each_line(tmp_path, contents):
     file = write(tmp_path / "set.jsonl", "\n".join(lines).encode())
     for source in (file, tmp_path):
         assert ids(sources.load(f"json:{source}").train) == ["b", "set-00003"]
+    several = write(tmp_path / "list" / "set.json", [json.loads(first), contents["a"]])
+    assert ids(sources.load(f"json:{several}").train) == ["b", "set-00002"]
     file.write_text("\n".join([*lines, "{"]))
     assert refused(f"json:{file}").startswith(f"{file}: line 4: malformed JSON: ")
 

@@ -3,8 +3,8 @@
     a folder      with challenges files of one set (the ARC Prize's download); or with training/ and evaluation/, at
                   any depth (a clone of ARC-AGI); or with task files at any depth (ConceptARC). Hidden files are none.
                   A file of RE-ARC is a list of pairs of one generator: any of them show, another is asked
-    a file        of one task; of many, {id: task}, as PREFIX_challenges.json with PREFIX_solutions.json beside it;
-                  or .jsonl, a task in each line
+    a file        of one task; of many, {id: task}, as PREFIX_challenges.json with PREFIX_solutions.json beside it, or
+                  [task, …]; or .jsonl, a task in each line
     a prefix      of PREFIX_<subset>_challenges.json files, whose PREFIX_<subset>_solutions.json hold the answers
 
 Where nothing says which tasks to train on, there is no split. Files are UTF-8, with or without a byte-order mark.
@@ -174,7 +174,9 @@ def _contents(path: Path) -> Iterator[tuple[str, Any]]:
         yield from _lines(path)
         return
     content = read_json(path)
-    if isinstance(content, dict) and content and not {"train", "test"} & content.keys() \
+    if isinstance(content, list) and any(isinstance(each, dict) and "train" in each for each in content):
+        yield from (_named(each, path, number) for number, each in enumerate(content, start=1))
+    elif isinstance(content, dict) and content and not {"train", "test"} & content.keys() \
             and (path.name.endswith(CHALLENGES) or any(isinstance(value, dict) for value in content.values())):
         solutions = path.with_name(path.name.removesuffix(CHALLENGES) + SOLUTIONS)
         yield from (_with_answers(content, solutions) if solutions.is_file() else content).items()
@@ -185,12 +187,16 @@ def _contents(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """A task in each line, by its own id ("id" or "task_id"), or named after the file and the number of the line."""
+    """A task in each line."""
     for number, line in enumerate(_text(path).split("\n"), start=1):  # a text in JSON may hold U+2028
         if line.strip():
-            content = _parse(line, f"{path}: line {number}")
-            named = isinstance(content, dict) and (content.get("id") or content.get("task_id"))
-            yield named if isinstance(named, str) else f"{path.stem}-{number:05d}", content
+            yield _named(_parse(line, f"{path}: line {number}"), path, number)
+
+
+def _named(content: Any, path: Path, number: int) -> tuple[str, Any]:
+    """A task by its own id ("id" or "task_id"), or named after the file and its number there."""
+    named = isinstance(content, dict) and (content.get("id") or content.get("task_id"))
+    return named if isinstance(named, str) else f"{path.stem}-{number:05d}", content
 
 
 def _text(path: Path) -> str:
