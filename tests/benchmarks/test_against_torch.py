@@ -16,8 +16,8 @@ from tools.torch_reference import layers
 from trm_jax.errors import ConfigError
 
 SMALL = {"arch.hidden_size": 16, "arch.num_heads": 2, "arch.expansion": 1.0, "arch.H_cycles": 2, "arch.L_cycles": 1,
-         "arch.puzzle_emb_len": 2, "encoder.max_demos": 3, "data.max_grid_size": 4, "arch.forward_dtype": "float32",
-         "arch.remat": "none"}
+         "arch.puzzle_emb_len": 2, "arch.L_layers": 1, "encoder.num_layers": 1, "encoder.max_demos": 3,
+         "data.max_grid_size": 4, "arch.forward_dtype": "float32", "arch.remat": "none"}
 
 
 def test_json_has_the_ratio_of_two_medians(source):

@@ -40,7 +40,7 @@ def test_sparse_embedding(case):
     np.testing.assert_allclose(table, arrays["eval_output"], rtol=0, atol=1e-6)
 
 
-ARCH = dataclasses.replace(SMALL, hidden_size=32, num_heads=4, L_layers=2, halt_max_steps=3)
+ARCH = dataclasses.replace(SMALL, hidden_size=32, num_heads=4, halt_max_steps=3)
 B, S, STEPS, ROWS = 8, 16, 8, 5  # fewer rows of the table than of the batch: some occur more than once
 WARMUP = 4
 OPTIM = dataclasses.replace(CONFIG, lr=1e-3, lr_warmup_steps=WARMUP, ema_rate=0.9)
@@ -74,7 +74,7 @@ def torch_steps():
     """Trains the independent PyTorch model; yields its carry, record, state dict and average after every update."""
     weights = {name: torch.from_numpy(array.copy()) for name, array in to_torch(*split(make_model())[1:]).items()}
     decoder = reference.Decoder(hidden_size=32, num_heads=4, expansion=ARCH.expansion, seq_len=S, puzzle_emb_len=2,
-                                L_layers=2, H_cycles=2, L_cycles=2, puzzle_emb_shape=(ROWS, 40))
+                                L_layers=1, H_cycles=2, L_cycles=2, puzzle_emb_shape=(ROWS, 40))
     decoder.load_state_dict({name.removeprefix("inner."): array for name, array in weights.items()})
     table = reference.RowSignSGD(decoder.puzzle_emb.weights, OPTIM.embedding_lr, OPTIM.embedding_weight_decay)
     optimizer = reference.AdamATan2(decoder.parameters(), OPTIM.lr, (OPTIM.beta1, OPTIM.beta2), OPTIM.weight_decay)
