@@ -159,7 +159,7 @@ def test_a_number_that_is_not_finite_names_its_step_and_the_metrics():
     assert summarise(7, [good, good]) == {"loss": 2.0}
 
 
-def test_a_diverging_run_stops_and_names_the_last_good_checkpoint(source, tmp_path, one_device, monkeypatch):
+def test_a_diverging_run_stops_and_names_the_last_good_checkpoint(source, tmp_path, one_device, eager, monkeypatch):
     """The first update makes of every parameter what is no number."""
     def diverging(*args):
         training = make_step(*args)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.preset_runs import assert_same_bits, preset
+from tests.preset_runs import assert_same_bits, devices, preset
 from tools.processes import free_port
 from trm_jax.evaluation.evaluator import Evaluator
 from trm_jax.run import saved
@@ -20,9 +20,15 @@ from trm_jax.run.saved import saved_steps
 from trm_jax.train import train
 
 
+@pytest.fixture(scope="module")
+def whole(source, tmp_path_factory):
+    """The state after three steps that no signal has stopped."""
+    with devices(1):
+        return train(preset("o1", source, max_steps=3), tmp_path_factory.mktemp("whole"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_saves_and_the_run_continues_bit_for_bit(number, source, tmp_path, one_device, monkeypatch):
-    whole = train(preset("o1", source, max_steps=3), tmp_path / "whole")
+def test_a_signal_saves_and_the_run_continues_bit_for_bit(number, whole, source, tmp_path, one_device, monkeypatch):
     handlers = [signal.getsignal(each) for each in SIGNALS]
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "wait_for", lambda _, batches: (os.kill(os.getpid(), number), next(batches))[1])
@@ -39,22 +45,34 @@ def test_a_signal_to_one_of_two_processes_saves_and_both_say_how_to_go_on(source
                  "arch.hidden_size": 16, "arch.num_heads": 2, "arch.expansion": 1.0, "arch.L_layers": 1,
                  "arch.H_cycles": 1, "arch.L_cycles": 1, "arch.puzzle_emb_len": 2, "arch.attention": "xla",
                  "arch.remat": "none", "checkpoint.every_steps": 1, "eval.batch_size": 8}
-    # The preset whose step is compiled in the shortest time.
-    command = [sys.executable, "-m", "trm_jax.train", "--config=configs/t1.py:tiny", f"--workdir={tmp_path / 'run'}",
-               *(f"--config.{name}={value}" for name, value in overrides.items()),
+    # The preset whose step is compiled in the shortest time, by forks of a command that has imported what it needs.
+    program = ("import os, sys\n"
+               "from absl import app\n"
+               "from trm_jax import terminal, train\n"
+               "for number in range(2):\n"
+               "    if not (child := os.fork()):\n"
+               "        terminal.start()\n"
+               "        sys.argv = ['train', *sys.argv[1:], f'--process-id={number}']\n"
+               "        app.run(train.main, flags_parser=train.parse_flags)\n"
+               "print(child, flush=True)\n"
+               "print(*(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(2)))\n")
+    command = [sys.executable, "-W", "ignore", "-c", program, "--config=configs/t1.py:tiny",
+               f"--workdir={tmp_path / 'run'}", *(f"--config.{name}={value}" for name, value in overrides.items()),
                f"--coordinator=127.0.0.1:{free_port()}", "--num-processes=2"]
-    started = [subprocess.Popen([*command, f"--process-id={i}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                text=True, env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"}) for i in range(2)]
+    with open(tmp_path / "printed", "w") as printed, open(tmp_path / "told", "w") as told:
+        started = subprocess.Popen(command, stdout=printed, stderr=told, env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"})
     deadline = time.monotonic() + 240
     while not saved_steps(tmp_path / "run") and time.monotonic() < deadline:
         time.sleep(0.05)
-    started[-1].send_signal(signal.SIGUSR1)
-    errors = [process.communicate(timeout=120)[1] for process in started]
-    assert [process.returncode for process in started] == [128 + signal.SIGUSR1] * 2, errors
-    assert not any("Traceback" in error for error in errors)
-    (line,) = {error.splitlines()[-1] for error in errors}
+    last = next(line for line in (tmp_path / "printed").read_text().splitlines() if line.isdecimal())
+    os.kill(int(last), signal.SIGUSR1)
+    assert started.wait(timeout=120) == 0
+    printed, told = ((tmp_path / name).read_text().splitlines() for name in ("printed", "told"))
+    assert printed[-1] == " ".join([str(128 + signal.SIGUSR1)] * 2), told
+    assert not any("Traceback" in line for line in told)
+    (line,) = {line for line in told if line.startswith("stopped")}
     step = re.fullmatch(r"stopped after step (\d+) of \d+, with a checkpoint; the same command continues", line)
-    assert step, line
+    assert step and told.count(line) == 2, told
     assert saved_steps(tmp_path / "run")[-1] == int(step[1])
 
 
