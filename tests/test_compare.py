@@ -1,6 +1,7 @@
 """The command line of a comparison, and what it leaves behind."""
 
 import json
+import os
 import re
 import struct
 import subprocess
@@ -121,10 +122,14 @@ def test_the_command_exits_with_one_line(tmp_path):
     assert str(raised.value).startswith("compare: ") and "\n" not in str(raised.value)
 
 
-def test_a_comparison_starts_without_jax_or_torch():
+def test_a_comparison_starts_without_jax_or_torch_and_with_a_notebook_s_backend_that_is_not_installed():
     code = (
-        "import sys, trm_jax.compare as compare\n"
+        "import os, sys, trm_jax.compare as compare\n"
         "heavy = {'jax', 'flax', 'torch', 'tensorflow', 'matplotlib.pyplot', 'trm_jax.data.arc'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
+        "assert not heavy, heavy\n"
+        "assert 'matplotlib' in sys.modules; print(os.environ['MPLBACKEND'])"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    backend = "module://matplotlib_inline.backend_inline"
+    result = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True,
+                            env=os.environ | {"MPLBACKEND": backend})
+    assert result.stdout.strip() == backend
