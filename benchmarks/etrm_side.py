@@ -14,8 +14,8 @@ from torch import Tensor
 
 from benchmarks.torch_side import TorchSide
 from tools.torch_reference import Batch
+from trm_jax.data.arc.grids import VOCAB_SIZE
 from trm_jax.errors import ConfigError
-from trm_jax.models.decoder import VOCAB_SIZE
 from trm_jax.run.settings import Settings
 
 MODEL, LOSSES = "models.recursive_reasoning.etrm", "models.losses"

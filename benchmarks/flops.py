@@ -5,7 +5,8 @@ gradient costs twice its forward pass; what is recomputed, or computed on an emp
 N tokens, D hidden size, W inner width of a SwiGLU, S grid tokens, T context tokens, K demonstration slots.
 """
 
-from trm_jax.models.decoder import VOCAB_SIZE, ArchConfig
+from trm_jax.data.arc.grids import VOCAB_SIZE
+from trm_jax.models.decoder import ArchConfig
 from trm_jax.models.encoders import ENCODERS, EncoderConfig
 from trm_jax.models.layers import swiglu_width
 from trm_jax.run.settings import Settings

@@ -39,7 +39,7 @@ def preset(name: str, source: Path, **train_overrides: object) -> ConfigDict:
 
 @contextlib.contextmanager
 def devices(number: int) -> Iterator[None]:
-    """Runs see the first of the virtual devices only."""
+    """Runs see the first `number` of the virtual devices only."""
     first = jax.devices()[:number]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "devices", lambda: first)

@@ -11,7 +11,7 @@ import torch
 from tools.torch_checkpoint import SKIPPED, CheckpointError, TorchCheckpoint, dtype_name, map_tensors, to_numpy
 from tools.torch_names import check_keys, from_torch, name_table
 from tools.torch_sizes import Sizes, infer, is_official
-from trm_jax.models.decoder import VOCAB_SIZE
+from trm_jax.data.arc.grids import VOCAB_SIZE
 from trm_jax.models.encoders import NEUTRAL
 from trm_jax.run.bar import Bar
 from trm_jax.run.pretrained import PUZZLE_EMBEDDINGS_FILE, Key, Manifest, Tree, model_shapes

@@ -12,7 +12,8 @@ from flax import nnx
 
 from tools import torch_reference as reference
 from tools.torch_import import PUZZLE_EMBEDDINGS
-from trm_jax.models.decoder import VOCAB_SIZE, ArchConfig, Decoder, Latents
+from trm_jax.data.arc.grids import VOCAB_SIZE
+from trm_jax.models.decoder import ArchConfig, Decoder, Latents
 from trm_jax.models.etrm import split
 from trm_jax.models.layers import parameter_keys
 from trm_jax.run.pretrained import Manifest, Tree

@@ -13,7 +13,7 @@ from benchmarks.hlo import Program
 from benchmarks.workload import settings_of
 from tests import tiny
 from tests.filled import filled
-from trm_jax.models.decoder import VOCAB_SIZE
+from trm_jax.data.arc.grids import VOCAB_SIZE
 from trm_jax.models.encoders import ENCODERS
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.models.layers import parameter_keys

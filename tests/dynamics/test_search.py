@@ -15,10 +15,11 @@ from tools import torch_reference as reference
 from tools.torch_names import from_torch
 from tools.torch_reference.losses import TOKEN_LOSSES
 from trm_jax.data.arc import grids
+from trm_jax.data.arc.grids import VOCAB_SIZE
 from trm_jax.dynamics.act import Batch
 from trm_jax.dynamics.inference import solve_rows
 from trm_jax.dynamics.search import Search, demonstration_loss, search
-from trm_jax.models.decoder import VOCAB_SIZE, Decoder
+from trm_jax.models.decoder import Decoder
 from trm_jax.models.etrm import split
 from trm_jax.models.layers import parameter_keys
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
+from trm_jax.data.arc.grids import VOCAB_SIZE
 from trm_jax.errors import ConfigError, check_choice, check_numbers
 from trm_jax.models.attention import FORMS
 from trm_jax.models.layers import (
@@ -24,7 +25,6 @@ from trm_jax.models.layers import (
 )
 from trm_jax.models.remat import REMAT, remat
 
-VOCAB_SIZE = 12  # PAD, EOS and ten colours
 Q_HEAD_BIAS = -5.0  # a fresh model hardly ever halts
 POS_ENCODINGS = ("rope", "learned", "none")
 DTYPES = ("float32", "bfloat16")

@@ -14,7 +14,7 @@ PAD = 0
 EOS = 1
 FIRST_COLOUR = 2
 COLOURS = 10
-VOCAB = FIRST_COLOUR + COLOURS
+VOCAB_SIZE = FIRST_COLOUR + COLOURS  # PAD, EOS and ten colours
 IGNORE = -100  # label of a cell that the loss leaves out
 MAX_SIDE = 30  # ARC's own limit
 
@@ -22,7 +22,7 @@ Grid = np.ndarray  # (rows, columns) uint8, colours 0..9
 Shape = tuple[int, int]  # (rows, columns) of a grid, or (row, column) of its top-left cell on a canvas
 
 # Indexed by token. PAD carries no label: what stands outside a grid and its EOS border is not to be learnt.
-_LABEL_OF = np.arange(VOCAB, dtype=np.int32)
+_LABEL_OF = np.arange(VOCAB_SIZE, dtype=np.int32)
 _LABEL_OF[PAD] = IGNORE
 
 
@@ -107,7 +107,7 @@ def crop(tokens: np.ndarray, side: int) -> Grid | None:
     canvas = tokens.reshape(side, side)
     blocked = np.ones((side, side + 1), bool)  # the last column stops a row that is coloured throughout
     np.less(canvas, FIRST_COLOUR, out=blocked[:, :side])
-    blocked[:, :side] |= canvas >= VOCAB
+    blocked[:, :side] |= canvas >= VOCAB_SIZE
     widths = np.minimum.accumulate(blocked.argmax(axis=1))  # (side,) width common to the first r+1 rows
     areas = widths * np.arange(1, side + 1)
     last = int(areas.argmax())
@@ -128,6 +128,6 @@ def find(tokens: np.ndarray, side: int) -> Grid:
     if not rows.size:
         raise ValueError("is a canvas without any colour")
     box = canvas[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    if box.min() < FIRST_COLOUR or box.max() >= VOCAB:
+    if box.min() < FIRST_COLOUR or box.max() >= VOCAB_SIZE:
         raise ValueError("is a canvas whose colours fill no rectangle")
     return (box - FIRST_COLOUR).astype(np.uint8)

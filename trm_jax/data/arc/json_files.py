@@ -33,7 +33,7 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-      TaskError: it is missing, unreadable, malformed, or something else.
+      TaskError: it is missing, unreadable, malformed, or a file of another kind.
     """
     return _parse(_text(path), str(path))
 

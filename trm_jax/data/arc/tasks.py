@@ -224,7 +224,7 @@ def without_shared(
 
 
 def fitting(tasks: tuple[Task, ...], side: int) -> tuple[tuple[Task, ...], tuple[str, ...]]:
-    """Parts the tasks whose every grid fits a side×side canvas from the ids of those that do not."""
+    """The tasks whose every grid fits a side×side canvas, and the ids of those that do not fit."""
     return (
         tuple(task for task in tasks if task.side <= side),
         tuple(task.id for task in tasks if task.side > side),

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from trm_jax.data.arc.grids import PAD
-from trm_jax.models.decoder import VOCAB_SIZE, ArchConfig
+from trm_jax.data.arc.grids import PAD, VOCAB_SIZE
+from trm_jax.models.decoder import ArchConfig
 from trm_jax.models.layers import (
     Block,
     CrossAttention,
