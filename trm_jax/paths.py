@@ -29,6 +29,11 @@ def user_path(text: str | os.PathLike) -> Path:
     return Path(os.path.expanduser(os.path.expandvars(os.fspath(text))))
 
 
+def looked_in(path: Path) -> str:
+    """Where a path that is not there was looked for, as the tail of an error message; "" where it says so itself."""
+    return "" if path.is_absolute() else f" in {Path.cwd()}, where this command was started"
+
+
 def as_name(text: str) -> str:
     """`text` as a name of one folder or file; of a long one the end, and a digest."""
     name = re.sub(r"\W+", "-", text)

@@ -98,7 +98,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, origin: Origin | Non
         itself = ancestor("the run", settings.data, pair_digests(job.tasks.train))
         protocol = protocol_of(job.tasks.evaluation, [*descent, itself], bool(settings.train.init_from))
         on_first(lambda: job.write(origin or Origin(), descent, protocol.word))
-        writer = opened(job, state, [*log, *begins, *job.tasks.report,
+        untraced = trace.begin(int(state.step), job.schedule.last)
+        writer = opened(job, state, [*log, *begins, *untraced, *job.tasks.report,
                                      f"scores on evaluation tasks are: {protocol.word}", *protocol.notes,
                                      *job.lines(state, len(validation.tasks))])
         progress = Progress(settings, groups, writer, int(state.step), job.schedule.last,

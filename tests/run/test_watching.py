@@ -23,12 +23,16 @@ def test_the_stacks_of_a_run_that_hangs_are_logged():
     assert found.stderr.count("Timeout (") == 2 and "waits_for_ever" in found.stderr
 
 
-def test_steps_are_traced(tmp_path):
+@pytest.mark.parametrize("begun", [0, 1, 2])
+def test_steps_are_traced_as_far_as_a_start_makes_them(begun, tmp_path):
     profile = Profile("2:3", tmp_path)
-    for done in range(1, 5):
+    assert profile.begin(begun, 9) == []
+    for done in range(begun + 1, 5):
         profile.finished(done, {"loss": jnp.ones(())})
         assert bool(list(tmp_path.rglob("*.xplane.pb"))) == (done >= 3)
     profile.close()
+    missed = "--profile=2:3: nothing is traced, as this start makes the steps 4 to 9"
+    assert Profile("2:3", tmp_path / "none").begin(3, 9) == [missed] and Profile(None, tmp_path).begin(0, 9) == []
     Profile(None, tmp_path / "none").finished(1, {})
     assert not (tmp_path / "none").exists()
 

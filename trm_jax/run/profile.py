@@ -25,14 +25,26 @@ class Profile:
         self._start, self._stop, self._folder = int(start), int(stop), workdir
         self._tracing = False
 
+    def begin(self, done: int, last: int) -> list[str]:
+        """Begins the trace where the step behind `done` is one of it; a line for the log where none up to `last` is."""
+        if self._start <= done + 1 <= min(self._stop, last):
+            self._trace()
+        elif self._stop and not done < self._start <= last:
+            return [f"--profile={self._start}:{self._stop}: nothing is traced, as this start makes the steps "
+                    f"{done + 1} to {last}"]
+        return []
+
     def finished(self, done: int, metrics: Packed) -> None:
         """Begins or ends the trace behind a step, whose `metrics` say when it has really finished."""
         if done == self._start - 1 or (self._tracing and done >= self._stop):
             jax.block_until_ready(metrics)
             self.close()
             if done == self._start - 1:
-                jax.profiler.start_trace(str(self._folder))
-                self._tracing = True
+                self._trace()
+
+    def _trace(self) -> None:
+        jax.profiler.start_trace(str(self._folder))
+        self._tracing = True
 
     def close(self) -> None:
         """Ends a trace that has begun."""

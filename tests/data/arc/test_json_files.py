@@ -171,6 +171,9 @@ def test_a_path_begins_at_home_and_holds_variables(tmp_path, contents, monkeypat
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("ARC", "tasks")
     assert ids(sources.load("json:~/$ARC").train) == ["a"]
+    monkeypatch.chdir(tmp_path)  # a run's own source may be relative to another folder
+    for source in ("json:a/b", "npy:a/b"):
+        assert f" in {tmp_path}, where this command was started" in refused(source)
     assert sources.read_task("~/tasks/a.json").id == "a"
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from trm_jax.data.arc import tasks
 from trm_jax.data.arc.tasks import Found, Task, TaskError, TaskSet
-from trm_jax.paths import foreign
+from trm_jax.paths import foreign, looked_in
 
 # What a subset of challenges is for. "concept" is ConceptARC, on which the PyTorch project trains too.
 SUBSETS = {"training": "train", "concept": "train", "evaluation": "evaluation"}
@@ -134,7 +134,8 @@ def _subsets(prefix: Path) -> TaskSet:
         if file.is_file():
             parts[part] += _tasks(file)
     if not any(parts.values()):
-        raise TaskError(f"json:{prefix}: no such folder or file, and no {prefix.name}_<subset>{CHALLENGES} beside it")
+        raise TaskError(f"json:{prefix}: no such folder or file{looked_in(prefix)}, and no {prefix.name}_<subset>"
+                        f"{CHALLENGES} beside it")
     return tasks.two_parts(*(tasks.gather(found, f"json:{prefix}") for found in parts.values()))
 
 

@@ -25,6 +25,7 @@ from trm_jax.data.arc import augment, grids, tasks
 from trm_jax.data.arc.augment import Variant
 from trm_jax.data.arc.json_files import read_json
 from trm_jax.data.arc.tasks import Pair, Task, TaskError, TaskSet
+from trm_jax.paths import looked_in
 
 SPLITS = ("train", "test")
 
@@ -49,7 +50,7 @@ def read(folder: Path) -> TaskSet:
         that a program has written holds no odd ones.
     """
     if not any((folder / split).is_dir() for split in SPLITS):
-        raise TaskError(f"npy:{folder}: no such dataset folder (train/ and test/ are missing)")
+        raise TaskError(f"npy:{folder}: no such dataset folder{looked_in(folder)} (train/ and test/ are missing)")
     return tasks.two_parts(*(tasks.gather(_split(folder, split), f"npy:{folder}") for split in SPLITS))
 
 
