@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 from types import SimpleNamespace
 
 import jax
@@ -91,6 +92,16 @@ def test_another_architecture_is_refused(name, value, flag, fresh, folder):
     message = str(error.value)
     assert f"arch.{name} is {value!r} in the config and {torch_files.ARCH[name]!r} in the checkpoint" in message
     assert flag in message and "\n" not in message
+
+
+def test_bytes_that_are_not_those_written_are_refused(fresh, folder, tmp_path):
+    shutil.copytree(folder, copy := tmp_path / "copy")
+    weights = max(copy.glob("decoder/ocdbt.process_0/d/*"), key=lambda file: file.stat().st_size)
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1  # read, it would be another model
+    weights.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"copy/decoder are missing or damaged: .* does not hold what was written"):
+        restore_decoder(copy, ARCH, SEQ_LEN, *fresh)
 
 
 def test_another_canvas_is_refused(fresh, folder):

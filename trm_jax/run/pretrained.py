@@ -1,7 +1,7 @@
 """Weights converted from PyTorch: a folder with a manifest beside one orbax tree for each part of the model.
 
     manifest.json            what the weights are, where they come from, what became of every key
-    decoder/ [encoder/]      {"params": …, "buffers": …}; an encoder only where the source was a whole ETRM
+    decoder/ [encoder/]      {"params": …, "buffers": …}, sealed; an encoder only where the source was a whole ETRM
     [puzzle_embeddings.npy]  (rows, width) float32, where they were kept
 
 `tools/convert_torch_ckpt.py` writes it; `train.init_from` and `train.load_pretrained_decoder` name it.
@@ -22,6 +22,7 @@ from trm_jax.models.decoder import ArchConfig, Decoder
 from trm_jax.models.encoders import EncoderConfig
 from trm_jax.models.etrm import ETRM, split
 from trm_jax.models.layers import parameter_keys
+from trm_jax.run import saved
 from trm_jax.run.arrays import load_tree, save_tree
 from trm_jax.run.reasons import reason
 
@@ -104,6 +105,7 @@ def save(path: Path, manifest: Manifest, params: Tree, buffers: Tree) -> None:
     """Writes a converted checkpoint into the existing folder `path`, the manifest last."""
     for part in params:
         save_tree(path / part, {"params": params[part], "buffers": buffers.get(part, {})})
+        saved.seal(path / part)
     save_manifest(path, manifest)
 
 
@@ -115,10 +117,22 @@ def save_manifest(path: Path, manifest: Manifest) -> None:
 def load(path: Path, manifest: Manifest) -> tuple[Tree, Tree]:
     """Parameters and buffers of every part of the converted checkpoint `path`, as numpy arrays."""
     params, buffers = model_shapes(manifest.arch, manifest.encoder, manifest.seq_len)
-    parts = {part: load_tree(path / part, {"params": params[part], "buffers": buffers.get(part, {})})
-             for part in params}
+    parts = {part: load_part(path, part, params[part], buffers.get(part, {})) for part in params}
     return ({part: tree["params"] for part, tree in parts.items()},
             {part: tree["buffers"] for part, tree in parts.items() if tree["buffers"]})
+
+
+def load_part(path: Path, part: str, params: Tree, buffers: Tree) -> Tree:
+    """{"params": …, "buffers": …} of one part of the converted checkpoint `path`, where and as the given leaves are.
+
+    Raises:
+        ConfigError: it is missing or damaged.
+    """
+    try:
+        saved.check(path / part, items=())
+    except saved.Damaged as damage:
+        raise ConfigError(f"the arrays in {path / part} are missing or damaged: {damage}; convert again") from None
+    return load_tree(path / part, {"params": params, "buffers": buffers})
 
 
 def load_table(path: Path, sharding: jax.sharding.Sharding) -> jax.Array:

@@ -49,27 +49,30 @@ def saved_steps(workdir: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
 
-def seal(folder: Path, step: int) -> None:
-    """Writes CHECKSUMS_FILE of all that stands in the checkpoint `folder`."""
+def seal(folder: Path, step: int | None = None) -> None:
+    """Writes CHECKSUMS_FILE of all that stands in the checkpoint `folder`; `step` of a run's."""
     files = {str(path.relative_to(folder)): [path.stat().st_size, _sha256(path)] for path in _files(folder)}
     write(folder / CHECKSUMS_FILE, json.dumps({"step": step, "files": files}, indent=1))
 
 
-def check(folder: Path) -> None:
+def check(folder: Path, items: Collection[str] = ITEMS) -> None:
     """Reads a whole checkpoint. One of a version that wrote no checksums passes where its parts are there.
+
+    Args:
+        items: folders that it has to have; those of a run's.
 
     Raises:
         Damaged: it is not what was written.
     """
     try:
         found = {str(path.relative_to(folder)): path for path in _files(folder)}
-        missing = [item for item in ITEMS if not (folder / item).is_dir()]
+        missing = [item for item in items if not (folder / item).is_dir()]
         if missing:
             raise Damaged("it is empty" if not found else f"{missing[0]}/ is missing")
         if not (folder / CHECKSUMS_FILE).exists():
             return
         sums = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
-        if sums["step"] != int(folder.name):
+        if sums["step"] is not None and sums["step"] != int(folder.name):
             raise Damaged(f"it is a copy of step {sums['step']}")
         for name, (size, digest) in sums["files"].items():
             if name not in found:

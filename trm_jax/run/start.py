@@ -17,7 +17,6 @@ from trm_jax.errors import ConfigError
 from trm_jax.paths import user_path
 from trm_jax.run import ancestry, config_file, pretrained, record
 from trm_jax.run.ancestry import Ancestor
-from trm_jax.run.arrays import load_tree
 from trm_jax.run.checkpoint import restore_fields
 from trm_jax.run.config_file import CONFIG_FILE
 from trm_jax.run.saved import choose
@@ -142,7 +141,7 @@ def _of_converted(path: Path) -> Source:
     manifest = pretrained.read_manifest(path)
 
     def read(part: str, params: Tree, buffers: Tree) -> tuple[Tree, Tree]:
-        found = load_tree(path / part, {"params": params, "buffers": buffers})
+        found = pretrained.load_part(path, part, params, buffers)
         return found["params"], found["buffers"]
 
     ancestor = Ancestor(f"the converted checkpoint {manifest.source}", None,
