@@ -120,7 +120,7 @@ def measure(settings: Settings, mesh: Mesh) -> tuple[dict[str, float], dict[str,
     graph, *weights = split(ETRM(settings.arch, settings.encoder, settings.seq_len, parameter_keys(0)))
     batches = batches_of(settings, tasks)
     answers = our_answers(settings, mesh, tuple(weights), graph) | torch_answers(settings, tuple(weights))
-    taken = take_turns(answers, batches, AGREEMENT[np.dtype(settings.arch.dtype).name])
+    taken = take_turns(answers, batches, AGREEMENT[settings.arch.dtype.name])
     demos = float(np.mean([batch.batch.demo_mask.sum(axis=1)[batch.variant != PADDING].mean() for batch in batches]))
     facts = {"rows": settings.eval.batch_size, "act_steps": settings.arch.halt_max_steps,
              "demonstrations_a_row": demos, "useful_operations_a_row": flops.answer(settings, 1.0, demos)}

@@ -173,7 +173,7 @@ def place() -> str:
 
 def precision(settings: Settings) -> contextlib.AbstractContextManager:
     """In which matrix products are in the type of the activations."""
-    half = np.dtype(settings.arch.dtype).name == "bfloat16"
+    half = settings.arch.dtype.name == "bfloat16"
     return torch.autocast(place(), torch.bfloat16) if half else contextlib.nullcontext()
 
 

@@ -93,7 +93,7 @@ def take_turns(settings: Settings, sides: Sequence[Side], share: float, rounds: 
 
 def _check(settings: Settings, sides: Sequence[Side], share: float) -> list[float]:
     """Seconds of the first update of every side, after the losses of the first few were found to be equal."""
-    limit = WITH_NOISE if settings.encoder.variational else AGREEMENT[np.dtype(settings.arch.dtype).name]
+    limit = WITH_NOISE if settings.encoder.variational else AGREEMENT[settings.arch.dtype.name]
     first: list[float] = []
     for number in range(CHECKED):
         found = [side.update(number, starting_rows(settings, number, share)) for side in sides]

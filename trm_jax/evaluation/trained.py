@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -65,9 +64,8 @@ class Trained:
     @property
     def computed(self) -> dict[str, Any]:
         """What an answer may depend on besides the model: of two that are all but equal rounding decides."""
-        return {"forward_dtype": jnp.dtype(self.settings.arch.dtype).name, "attention": self.settings.arch.attention,
-                "devices": self.mesh.size,
-                "device": self.mesh.devices.flat[0].device_kind}
+        return {"forward_dtype": self.settings.arch.dtype.name, "attention": self.settings.arch.attention,
+                "devices": self.mesh.size, "device": self.mesh.devices.flat[0].device_kind}
 
     def protocol(self, evaluated: Sequence[Task]) -> Protocol:
         """How a score of this model on `evaluated` is to be called."""

@@ -16,8 +16,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
-
 from trm_jax.data.arc.tasks import pair_digests, set_digest
 from trm_jax.data.split import DataConfig, Split
 from trm_jax.errors import ConfigError
@@ -62,7 +60,7 @@ def record(origin: Origin, config: Config, settings: Settings, tasks: Split, mes
         "protocol": protocol,
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
         "devices": f"{mesh.size} {mesh.devices.flat[0].device_kind}",
-        "dtype": jnp.dtype(settings.arch.dtype).name,
+        "dtype": settings.arch.dtype.name,
     }
 
 
