@@ -139,8 +139,7 @@ def _identity(path: Path, label: str, config: Config, has_steps: bool) -> Identi
     """
     try:
         record = json.loads((path / RECORD_FILE).read_text(encoding="utf-8"))
-        name, size = record["preset"], record["size"]
-        overrides, tasks = dict(record["overrides"]), dict(record["tasks"])
+        name, size, overrides, tasks = record["preset"], record["size"], record["overrides"], dict(record["tasks"])
     except (OSError, ValueError, LookupError, TypeError):
         record, name, tasks = {}, "", {}
     mode = config.get("mode", {}).get("name") or record.get("mode")
